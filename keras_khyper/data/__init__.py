@@ -1,0 +1,19 @@
+"""Image-classification data for `model.fit`, deterministic and resumable."""
+
+from keras_khyper.data.augmentation import AugmentedBatches, SetEpoch
+from keras_khyper.data.cifar import load_cifar10, load_cifar100
+from keras_khyper.data.image_data import ImageData
+from keras_khyper.data.image_folder import load_image_folder
+from keras_khyper.data.mnist import load_mnist_5k
+from keras_khyper.data.registry import load
+
+__all__ = [
+    "AugmentedBatches",
+    "ImageData",
+    "SetEpoch",
+    "load",
+    "load_cifar10",
+    "load_cifar100",
+    "load_image_folder",
+    "load_mnist_5k",
+]

@@ -1,0 +1,150 @@
+"""A classification data set held in memory: three splits and its statistics."""
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+
+from keras_khyper.data import arrays
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImageData:
+    """Images and labels of one classification task, split in three.
+
+    Training images train and recalibrate. The validation images are held out of
+    the training set and select: architectures, epochs, hyper-parameters. The test
+    images are read once, for the architecture that was selected.
+
+    Images are kept as `uint8`; :meth:`normalize` turns them into what a network
+    reads. `B H W C` below are images, height, width and channels.
+
+    Args:
+        name: the data set's name, as it should stand in a result file.
+        train_images: `uint8` array `[B, H, W, C]`.
+        train_labels: `int64` array `[B]` with values in `range(num_classes)`.
+        validation_images: as `train_images`; may be empty.
+        validation_labels: as `train_labels`.
+        test_images: as `train_images`; may be empty.
+        test_labels: as `train_labels`.
+        num_classes: number of classes, at least 2.
+        mean: mean of each channel on the 0-255 scale, `C` values.
+        std: standard deviation of each channel on the 0-255 scale, `C` values.
+        class_names: the name of each class, `num_classes` strings.
+
+    Raises:
+        TypeError: if images are not `uint8` or labels not `int64`.
+        ValueError: if shapes, labels, statistics or class names do not fit together.
+
+    Example:
+    ```python
+    import numpy as np
+    from keras_khyper.data import ImageData
+
+    images = np.zeros((4, 8, 8, 1), np.uint8)
+    labels = np.array([0, 1, 0, 1], np.int64)
+    data = ImageData(
+        "blank", images, labels, images[:2], labels[:2], images[2:], labels[2:],
+        num_classes=2, mean=(0.0,), std=(255.0,), class_names=("left", "right"),
+    )
+    data.normalize(data.test_images).dtype  # float32
+    ```
+    """
+
+    name: str
+    train_images: npt.NDArray[np.uint8]
+    train_labels: npt.NDArray[np.int64]
+    validation_images: npt.NDArray[np.uint8]
+    validation_labels: npt.NDArray[np.int64]
+    test_images: npt.NDArray[np.uint8]
+    test_labels: npt.NDArray[np.int64]
+    num_classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    class_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for split in ("train", "validation", "test"):
+            self._check_split(
+                split,
+                getattr(self, f"{split}_images"),
+                getattr(self, f"{split}_labels"),
+            )
+        if len(self.train_images) == 0:
+            raise ValueError(
+                "The training split must hold at least one image. "
+                f"Received: train_images.shape={self.train_images.shape}"
+            )
+        if self.num_classes < 2 or len(self.class_names) != self.num_classes:
+            raise ValueError(
+                "A classification task needs at least two classes and one name for "
+                f"each. Received: num_classes={self.num_classes}, "
+                f"class_names={self.class_names}"
+            )
+        arrays.check_statistics(self.mean, self.std, self.image_shape[-1])
+
+    def _check_split(self, split: str, images: np.ndarray, labels: np.ndarray) -> None:
+        if images.dtype != np.uint8 or labels.dtype != np.int64:
+            raise TypeError(
+                f"Images must be uint8 and labels int64 ({split} split). Received: "
+                f"images.dtype={images.dtype}, labels.dtype={labels.dtype}"
+            )
+        if images.ndim != 4 or images.shape[1:] != self.train_images.shape[1:]:
+            raise ValueError(
+                "Every split must be [images, height, width, channels] with the "
+                f"training split's image shape ({split} split). "
+                f"Received: images.shape={images.shape}"
+            )
+        if labels.shape != images.shape[:1]:
+            raise ValueError(
+                f"There must be one label for each image ({split} split). Received: "
+                f"images.shape={images.shape}, labels.shape={labels.shape}"
+            )
+        if labels.size and not 0 <= labels.min() <= labels.max() < self.num_classes:
+            raise ValueError(
+                f"Labels must lie in range(num_classes) ({split} split). Received: "
+                f"labels in [{labels.min()}, {labels.max()}], "
+                f"num_classes={self.num_classes}"
+            )
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of one image: a network's `input_shape`."""
+        height, width, channels = self.train_images.shape[1:]
+        return height, width, channels
+
+    def normalize(self, images: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Turn images into what a network reads: `(images - mean) / std`.
+
+        Args:
+            images: array `[..., H, W, C]` on the 0-255 scale.
+
+        Returns:
+            A `float32` array of the same shape.
+
+        Raises:
+            ValueError: if the last axis does not hold this data set's channels.
+        """
+        return arrays.normalize(images, self.mean, self.std)
+
+    def calibration_images(
+        self, num: int = 2048, seed: int = 0
+    ) -> npt.NDArray[np.float32]:
+        """Normalised training images without augmentation, for recalibration.
+
+        Args:
+            num: how many images to draw, without replacement. A smaller training
+                split is returned whole, so that the result's first axis says how
+                many images there really are.
+            seed: seed of the draw.
+
+        Returns:
+            A `float32` array `[min(num, len(train_images)), H, W, C]`.
+
+        Raises:
+            ValueError: if `num` is not positive.
+        """
+        if num < 1:
+            raise ValueError(f"num must be positive. Received: num={num}")
+        order = np.random.default_rng(seed).permutation(len(self.train_images))
+        return self.normalize(self.train_images[order[:num]])

@@ -1,0 +1,7 @@
+"""Plain Keras models as SavedModel and TFLite, each file run again and compared."""
+
+from keras_khyper.export.report import ExportReport
+from keras_khyper.export.saved_model import to_saved_model
+from keras_khyper.export.tflite import to_tflite
+
+__all__ = ["ExportReport", "to_saved_model", "to_tflite"]

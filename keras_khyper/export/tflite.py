@@ -1,0 +1,96 @@
+"""Export to TFLite (LiteRT)."""
+
+import os
+from typing import Any
+
+import keras
+
+from keras_khyper.export import _checks
+from keras_khyper.export._bridge import export
+from keras_khyper.export._conversion import Settings
+from keras_khyper.export.report import ExportReport
+
+_QUANTIZATIONS = (None, "float16", "int8")
+
+
+def to_tflite(
+    model: keras.Model,
+    path: str | os.PathLike,
+    quantization: str | None = None,
+    representative_data: Any = None,
+    verification_data: Any = None,
+    integer_io: bool = False,
+    num_threads: int = 1,
+) -> ExportReport:
+    """Writes a plain Keras model as TFLite, runs it in LiteRT and compares.
+
+    The file holds built-in operations only, takes one image at a time, and has
+    the BatchNorms that follow a convolution folded into it. It is run in the
+    LiteRT interpreter on the verification images before this function returns.
+    Under JAX and PyTorch the model is rebuilt under TensorFlow in a process of
+    its own; the comparison is with the model as the caller has it.
+
+    Args:
+        model: a built model of Keras' own layers with one input and one output,
+            for instance from `supernet.materialize`.
+        path: the file to write. An older one is replaced once the new one has
+            passed.
+        quantization: None keeps float32; `"float16"` halves the weights and
+            computes in float32; `"int8"` computes with integers throughout.
+        representative_data: images like those at work, preprocessed as for the
+            model, from which int8 takes its ranges (a few hundred are enough):
+            images [n, ...], a tuple that begins with them, or a finite iterable
+            of such batches. Used for int8 only.
+        verification_data: images to compare on, in the same forms. None: 64
+            random images, which the report says.
+        integer_io: whether input and output are int8 too (scale and zero point
+            stand in the file). Otherwise they are float32.
+        num_threads: threads of the interpreter while it is run and timed.
+
+    Returns:
+        An `ExportReport`; its latency was measured with `num_threads` threads.
+
+    Raises:
+        ImportError: if TensorFlow or LiteRT is not installed.
+        RuntimeError: if the conversion fails in its own process.
+        TypeError: if the model has layers from outside Keras.
+        ValueError: for an unknown quantization, int8 without representative
+            images, `integer_io` without int8, a path that cannot be written,
+            images that do not fit, or outputs that are not finite.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten()])
+        >>> to_tflite(model, "runs/flatten.tflite").agreement
+        1.0
+    """
+    if quantization not in _QUANTIZATIONS:
+        raise ValueError(
+            'quantization must be None, "float16" or "int8". '
+            f"Received: quantization={quantization!r}"
+        )
+    if quantization == "int8" and representative_data is None:
+        raise ValueError(
+            "int8 takes its ranges from representative images; give "
+            "representative_data, for instance training images. "
+            "Received: representative_data=None"
+        )
+    if integer_io and quantization != "int8":
+        raise ValueError(
+            "Integer input and output need int8 quantization. Received: "
+            f"integer_io=True, quantization={quantization!r}"
+        )
+    if not isinstance(num_threads, int) or num_threads < 1:
+        raise ValueError(
+            f"num_threads must be an integer >= 1. Received: num_threads={num_threads}"
+        )
+    _checks.check_installed("ai_edge_litert", "export", "Running TFLite files")
+    settings = Settings(
+        format="tflite",
+        quantization=quantization,
+        integer_io=integer_io,
+        # One image: the static shape that mobile delegates and compilers need.
+        batch_size=1,
+        num_threads=num_threads,
+    )
+    used = representative_data if quantization == "int8" else None
+    return export(model, path, settings, verification_data, used)

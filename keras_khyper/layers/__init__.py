@@ -1,0 +1,40 @@
+"""Keras layers of a supernet: encoder, generated convolutions, searchable cells."""
+
+from keras_khyper.layers.architecture_encoder import (
+    ArchitectureEncoder,
+    CoefficientAttention,
+    MixerBlock,
+)
+from keras_khyper.layers.batch_normalization import SubnetBatchNormalization
+from keras_khyper.layers.generated_conv import GeneratedConv2D
+from keras_khyper.layers.kernel_generators import (
+    KernelGenerator,
+    KShotHypernetKernel,
+    SharedKernel,
+)
+from keras_khyper.layers.operations import (
+    OPERATIONS,
+    Operation,
+    ResidualReduction,
+    SearchableCell,
+)
+from keras_khyper.layers.routes import FairRoute, MixtureRoute, PathRoute, Route
+
+__all__ = [
+    "OPERATIONS",
+    "ArchitectureEncoder",
+    "CoefficientAttention",
+    "FairRoute",
+    "GeneratedConv2D",
+    "KShotHypernetKernel",
+    "KernelGenerator",
+    "MixerBlock",
+    "MixtureRoute",
+    "Operation",
+    "PathRoute",
+    "ResidualReduction",
+    "Route",
+    "SearchableCell",
+    "SharedKernel",
+    "SubnetBatchNormalization",
+]

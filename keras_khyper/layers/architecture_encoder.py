@@ -1,0 +1,215 @@
+"""The encoder that every weight generator of a supernet shares.
+
+Shapes: ``S`` subnets, ``D`` decisions, ``K`` candidates, ``R`` rank (also the
+number of tokens), ``N`` shots.
+"""
+
+import math
+
+import keras
+from keras import layers, ops
+
+from keras_khyper.layers.kernel_generators import check_scaling
+
+
+@keras.saving.register_keras_serializable(package="keras_khyper")
+class MixerBlock(layers.Layer):
+    """One MLP-Mixer block (Tolstikhin et al., 2021) on tokens [S, R, R].
+
+    Args:
+        expansion: Hidden units of both MLPs, as a multiple of R.
+        **kwargs: Passed to `keras.layers.Layer`.
+    """
+
+    def __init__(self, expansion=2, **kwargs):
+        super().__init__(**kwargs)
+        self.expansion = expansion
+
+    def build(self, input_shape):
+        """Build both normalisations and both MLPs."""
+        tokens, channels = input_shape[-2:]
+        dtype = self.dtype_policy
+        self.token_norm = layers.LayerNormalization(name="token_norm", dtype=dtype)
+        self.channel_norm = layers.LayerNormalization(name="channel_norm", dtype=dtype)
+        self.token_mlp = self._mlp(tokens, "token")
+        self.channel_mlp = self._mlp(channels, "channel")
+        for norm in (self.token_norm, self.channel_norm):
+            norm.build(input_shape)
+        for mlp, size in ((self.token_mlp, tokens), (self.channel_mlp, channels)):
+            mlp[0].build((None, None, size))
+            mlp[1].build((None, None, self.expansion * size))
+
+    def _mlp(self, size, name):
+        dtype = self.dtype_policy
+        hidden = layers.Dense(
+            self.expansion * size, "gelu", name=f"{name}_hidden", dtype=dtype
+        )
+        return [hidden, layers.Dense(size, name=f"{name}_out", dtype=dtype)]
+
+    def call(self, x):
+        """Mix over tokens, then over channels: [S, R, R] -> [S, R, R]."""
+        y = ops.transpose(self.token_norm(x), (0, 2, 1))
+        y = self.token_mlp[1](self.token_mlp[0](y))
+        x = x + ops.transpose(y, (0, 2, 1))
+        return x + self.channel_mlp[1](self.channel_mlp[0](self.channel_norm(x)))
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "expansion": self.expansion}
+
+
+@keras.saving.register_keras_serializable(package="keras_khyper")
+class CoefficientAttention(layers.Layer):
+    """Coefficient Attention Block (paper Figure 4): a gate on the N coefficients.
+
+    CBAM's channel attention (Woo et al., 2018) with shots in the place of
+    channels: average- and max-pool over tokens, one shared two-layer MLP, sum,
+    sigmoid.
+
+    Args:
+        reduction: The MLP's hidden units are ``max(1, N // reduction)``.
+        **kwargs: Passed to `keras.layers.Layer`.
+
+    Input shape: [S, R, N]. Output shape: the same.
+    """
+
+    def __init__(self, reduction=4, **kwargs):
+        super().__init__(**kwargs)
+        self.reduction = reduction
+
+    def build(self, input_shape):
+        """Build the shared MLP N -> N // reduction -> N."""
+        shots = input_shape[-1]
+        hidden = max(1, shots // self.reduction)
+        dtype = self.dtype_policy
+        self.hidden = layers.Dense(hidden, "relu", name="hidden", dtype=dtype)
+        self.out = layers.Dense(shots, name="out", dtype=dtype)
+        self.hidden.build((None, shots))
+        self.out.build((None, hidden))
+
+    def call(self, x):
+        """Gate [S, R, N] per shot."""
+        average = self.out(self.hidden(ops.mean(x, axis=1)))  # [S, N]
+        maximum = self.out(self.hidden(ops.max(x, axis=1)))  # [S, N]
+        return x * ops.sigmoid(average + maximum)[:, None, :]
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "reduction": self.reduction}
+
+
+@keras.saving.register_keras_serializable(package="keras_khyper")
+class ArchitectureEncoder(layers.Layer):
+    """Architecture encoding -> features z and coefficients lambda (Eq. 3-4).
+
+    Two dense maps bring the encoding to R tokens of R channels, MLP-Mixer
+    blocks mix them. One head gives the features, another the coefficients
+    through the Coefficient Attention Block.
+
+    ``scaling="literal"``: z is the LayerNorm of the mixer's output and the
+    coefficients sum to one. ``scaling="normalized"``: ``z = sqrt(R) Z / ||Z||_F``
+    with ``Z = Z0 + u(alpha)``, Z0 starting at the identity and u at zero, and
+    the coefficients have length one. Positive factors of a kernel vanish in the
+    BatchNorm behind it.
+
+    Args:
+        rank: R (h in the paper).
+        num_shots: N.
+        num_blocks: Number of MLP-Mixer blocks.
+        scaling: ``"normalized"`` or ``"literal"``.
+        **kwargs: Passed to `keras.layers.Layer`.
+
+    Input shape: [S, D, K], one-hot rows for a subnet, softmax(beta) for the
+    teacher. Output: features [S, R, R], coefficients [S, N], both float32.
+
+    Raises:
+        ValueError: ``scaling`` is unknown.
+
+    Example:
+
+    >>> encoder = kk.layers.ArchitectureEncoder(rank=32, num_shots=64)
+    >>> features, coefficients = encoder(space.encode(archs))
+    """
+
+    def __init__(
+        self, rank=32, num_shots=64, num_blocks=2, scaling="normalized", **kwargs
+    ):
+        check_scaling(scaling)
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        self.rank = rank
+        self.num_shots = num_shots
+        self.num_blocks = num_blocks
+        self.scaling = scaling
+
+    def build(self, input_shape):
+        """Build trunk and heads for encodings [S, D, K]."""
+        decisions, candidates = input_shape[-2:]
+        rank = self.rank
+        tokens = (None, rank, rank)
+        head_initializer = "zeros" if self.scaling == "normalized" else "glorot_uniform"
+        dtype = self.dtype_policy
+        self.embed = layers.Dense(rank, name="embed", dtype=dtype)
+        self.embed.build((None, decisions, candidates))
+        self.spread = layers.Dense(rank, name="spread", dtype=dtype)
+        self.spread.build((None, rank, decisions))
+        self.blocks = [
+            MixerBlock(name=f"block{i}", dtype=dtype) for i in range(self.num_blocks)
+        ]
+        for block in self.blocks:
+            block.build(tokens)
+        self.norm = layers.LayerNormalization(name="norm", dtype=dtype)
+        self.norm.build(tokens)
+        if self.scaling == "normalized":
+            self.feature_head = layers.Dense(
+                rank, kernel_initializer="zeros", name="feature_head", dtype=dtype
+            )
+            self.feature_head.build(tokens)
+            self.base_features = self.add_weight(
+                name="base_features", shape=(rank, rank), initializer="identity"
+            )
+        self.coefficient_head = layers.Dense(
+            self.num_shots,
+            kernel_initializer=head_initializer,
+            name="coefficient_head",
+            dtype=dtype,
+        )
+        self.coefficient_head.build(tokens)
+        self.attention = CoefficientAttention(name="attention", dtype=dtype)
+        self.attention.build((None, rank, self.num_shots))
+        # Infinite during the paper's warm-up: all coefficients are then equal.
+        self.coefficient_temperature = self.add_weight(
+            name="coefficient_temperature",
+            shape=(),
+            initializer="ones",
+            trainable=False,
+        )
+
+    def call(self, arch_encoding):
+        """Encode S architectures."""
+        x = self.embed(arch_encoding)  # [S, D, R]
+        x = self.spread(ops.transpose(x, (0, 2, 1)))  # [S, R, R]
+        for block in self.blocks:
+            x = block(x)
+        x = self.norm(x)
+        logits = self.attention(self.coefficient_head(x))  # [S, R, N]
+        logits = ops.mean(logits, axis=1) / self.coefficient_temperature
+        coefficients = ops.softmax(logits)  # Eq. (4): [S, N]
+        if self.scaling == "literal":
+            return x, coefficients
+        # DEVIATION (paper §3.2): unit length instead of unit sum, so that the
+        # dictionary moves as fast as one kernel would, whatever N is.
+        length = ops.sqrt(ops.sum(ops.square(coefficients), axis=-1, keepdims=True))
+        features = self.base_features + self.feature_head(x)
+        norm = ops.sqrt(ops.sum(ops.square(features), axis=(1, 2), keepdims=True))
+        return math.sqrt(self.rank) * features / norm, coefficients / length
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "rank": self.rank,
+            "num_shots": self.num_shots,
+            "num_blocks": self.num_blocks,
+            "scaling": self.scaling,
+        }

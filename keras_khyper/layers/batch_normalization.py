@@ -1,0 +1,100 @@
+"""Batch normalisation whose moving statistics belong to the teacher alone.
+
+Shapes: ``B`` batch, ``H W`` space, ``C`` channels.
+"""
+
+import keras
+from keras import ops
+
+from keras_khyper import backend
+
+
+@keras.saving.register_keras_serializable(package="keras_khyper")
+class SubnetBatchNormalization(keras.layers.Layer):
+    """BatchNorm shared by the teacher and all subnets of a supernet.
+
+    Scale and offset are shared. The moving statistics are the teacher's: only
+    `call` with ``training=True`` writes them. Subnets normalise with their own
+    batch statistics (`normalize_batch`) while they train, and with recalibrated
+    statistics (`normalize`) at inference (paper appendix A.1).
+
+    Args:
+        momentum: Weight of the old moving statistics, per update.
+        epsilon: Added to the variance.
+        **kwargs: Passed to `keras.layers.Layer`.
+
+    Input shape: [B, H, W, C]. Output shape: the same.
+
+    Example:
+
+    >>> layer = kk.layers.SubnetBatchNormalization()
+    >>> y = layer(x, training=True)              # teacher
+    >>> y, mean, variance = layer.normalize_batch(x)     # a subnet in training
+    >>> y = layer.normalize(x, mean, variance)   # a recalibrated subnet
+    """
+
+    def __init__(self, momentum=0.9, epsilon=1e-5, **kwargs):
+        super().__init__(**kwargs)
+        self.momentum = momentum
+        self.epsilon = epsilon
+
+    def build(self, input_shape):
+        """Create scale, offset and the teacher's moving statistics, all [C]."""
+        shape = (input_shape[-1],)
+        self.gamma = self._add_statistic("gamma", shape, "ones", trainable=True)
+        self.beta = self._add_statistic("beta", shape, "zeros", trainable=True)
+        self.moving_mean = self._add_statistic("moving_mean", shape, "zeros")
+        self.moving_variance = self._add_statistic("moving_variance", shape, "ones")
+
+    def _add_statistic(self, name, shape, initializer, trainable=False):
+        return self.add_weight(
+            name=name,
+            shape=shape,
+            initializer=initializer,
+            trainable=trainable,
+            autocast=False,
+            dtype="float32",
+        )
+
+    def call(self, x, training=False):
+        """Normalise as the teacher does: batch statistics only in training."""
+        if not training:
+            return self.normalize(x, self.moving_mean, self.moving_variance)
+        y, mean, variance = self.normalize_batch(x)
+        for moving, batch in (
+            (self.moving_mean, mean),
+            (self.moving_variance, variance),
+        ):
+            update = moving * self.momentum + batch * (1.0 - self.momentum)
+            moving.assign(ops.stop_gradient(update))
+        return y
+
+    def normalize_batch(self, x):
+        """Normalise by the statistics of ``x``; returns them and writes nothing.
+
+        Args:
+            x: Tensor [B, H, W, C].
+
+        Returns:
+            The normalised tensor, mean [C] and biased variance [C].
+        """
+        return backend.normalize_batch(
+            x,
+            ops.convert_to_tensor(self.gamma),
+            ops.convert_to_tensor(self.beta),
+            self.epsilon,
+        )
+
+    def normalize(self, x, mean, variance):
+        """Normalise ``x`` [B, H, W, C] by a given mean [C] and variance [C]."""
+        factor = self.gamma * ops.rsqrt(variance + self.epsilon)
+        offset = self.beta - mean * factor
+        return x * ops.cast(factor, x.dtype) + ops.cast(offset, x.dtype)
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "momentum": self.momentum,
+            "epsilon": self.epsilon,
+        }

@@ -1,0 +1,118 @@
+"""Convolution whose kernel comes from a generator.
+
+Shapes: ``B`` batch, ``H W`` space, ``k`` kernel size, ``I O`` channels in and
+out, ``S`` subnets, ``N`` shots, ``R`` rank.
+"""
+
+import keras
+from keras import ops
+
+from keras_khyper.layers.kernel_generators import KShotHypernetKernel
+
+
+@keras.saving.register_keras_serializable(package="keras_khyper")
+class GeneratedConv2D(keras.layers.Layer):
+    """2D convolution without bias whose kernel depends on the architecture.
+
+    Args:
+        filters: O, the number of output channels.
+        kernel_size: k, an odd integer.
+        strides: 1 or 2.
+        generator: A `KernelGenerator`. None makes a `KShotHypernetKernel` whose
+            rank and number of shots are taken from the first call's features
+            and coefficients.
+        **kwargs: Passed to `keras.layers.Layer`.
+
+    Padding is symmetric, ``(k - 1) // 2`` on each side, as in the benchmark
+    (Keras's "same" pads stride-2 convolutions on one side only).
+
+    Call arguments:
+        inputs: Tensor [B, H, W, I].
+        features: Architecture features of one architecture, [1, R, R] or [R, R].
+        coefficients: Mixing coefficients, [1, N] or [N].
+
+    Output shape: [B, ceil(H / strides), ceil(W / strides), O].
+
+    Raises:
+        ValueError: ``kernel_size`` is even.
+
+    Example:
+
+    >>> conv = kk.layers.GeneratedConv2D(64, 3)
+    >>> y = conv(x, features[0], coefficients[0])
+    """
+
+    def __init__(self, filters, kernel_size, strides=1, generator=None, **kwargs):
+        if kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd. Received: {kernel_size=}")
+        # The generator computes in float32; only the kernel is cast.
+        kwargs.setdefault("autocast", False)
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.kernel_size = kernel_size
+        self.strides = strides
+        self.generator = generator
+
+    def build(self, input_shape, features_shape=None, coefficients_shape=None):
+        """Build the generator for the kernel [k, k, I, O]."""
+        if self.generator is None:
+            if features_shape is None or coefficients_shape is None:
+                raise ValueError(
+                    "Without a generator, rank and shots are taken from features "
+                    "and coefficients, so both must be passed. Received: "
+                    f"{features_shape=}, {coefficients_shape=}"
+                )
+            self.generator = KShotHypernetKernel(
+                rank=features_shape[-1], num_shots=coefficients_shape[-1]
+            )
+        if not self.generator.built:
+            size = self.kernel_size
+            self.generator.build((size, size, input_shape[-1], self.filters))
+
+    def call(self, inputs, features=None, coefficients=None):
+        """Convolve with the kernel of one architecture."""
+        if features is not None and len(features.shape) == 2:
+            features = features[None]
+        if coefficients is not None and len(coefficients.shape) == 1:
+            coefficients = coefficients[None]
+        inputs = ops.cast(inputs, self.compute_dtype)
+        return self.convolve(inputs, self.kernels(features, coefficients)[0])
+
+    def kernels(self, features=None, coefficients=None):
+        """Return the kernels [S, k, k, I, O] of S architectures."""
+        return self.generator.call(features, coefficients)
+
+    def convolve(self, x, kernel):
+        """Convolve ``x`` [B, H, W, I] with ``kernel`` [k, k, I, O]."""
+        kernel = ops.cast(kernel, x.dtype)
+        if self.kernel_size == 1 or self.strides == 1:
+            return ops.conv(x, kernel, strides=self.strides, padding="same")
+        pad = (self.kernel_size - 1) // 2
+        x = ops.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+        return ops.conv(x, kernel, strides=self.strides, padding="valid")
+
+    def compute_output_shape(self, input_shape, *unused_shapes, **unused):
+        """Return [B, ceil(H / strides), ceil(W / strides), O]."""
+        batch, height, width, _ = input_shape
+        spatial = [None if n is None else -(-n // self.strides) for n in (height, width)]
+        return (batch, *spatial, self.filters)
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "kernel_size": self.kernel_size,
+            "strides": self.strides,
+            "generator": keras.saving.serialize_keras_object(self.generator),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        """Make the layer from `get_config`."""
+        config = dict(config)
+        if config["generator"] is not None:
+            config["generator"] = keras.saving.deserialize_keras_object(
+                config["generator"]
+            )
+        return cls(**config)

@@ -1,0 +1,181 @@
+"""Generators of convolution kernels, conditioned on the architecture.
+
+Shapes: ``S`` subnets, ``k`` kernel size, ``I O`` channels in and out, ``N``
+shots, ``R`` rank.
+"""
+
+import math
+
+import keras
+from keras import ops
+
+SCALINGS = ("normalized", "literal")
+
+
+def check_scaling(scaling):
+    """Raise ValueError unless ``scaling`` is one of `SCALINGS`."""
+    if scaling not in SCALINGS:
+        raise ValueError(f"scaling must be one of {SCALINGS}. Received: {scaling=}")
+
+
+class KernelGenerator(keras.layers.Layer):
+    """Base of the layers that make a convolution's kernel.
+
+    A subclass is built with the kernel's shape [k, k, I, O] and implements
+    `call`. The two flags say what it reads, so that a supernet builds an
+    encoder only where one is needed and K subnets share what does not depend
+    on them.
+    """
+
+    uses_features = False
+    uses_coefficients = False
+
+    @property
+    def depends_on_arch(self):
+        """Whether two architectures can get different kernels."""
+        return self.uses_features or self.uses_coefficients
+
+    def call(self, features=None, coefficients=None):
+        """Return the kernels [S, k, k, I, O], S=1 where they are shared.
+
+        Args:
+            features: Architecture features [S, R, R] or None.
+            coefficients: Mixing coefficients [S, N] or None.
+        """
+        raise TypeError(
+            "A kernel generator must define call(features, coefficients). "
+            f"Received: {type(self).__name__}"
+        )
+
+
+@keras.saving.register_keras_serializable(package="keras_khyper")
+class SharedKernel(KernelGenerator):
+    """One kernel for every architecture: plain weight sharing."""
+
+    def build(self, kernel_shape):
+        """Create the kernel [k, k, I, O] with He's initialisation."""
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=kernel_shape,
+            initializer=keras.initializers.HeNormal(),
+            autocast=False,
+        )
+
+    def call(self, features=None, coefficients=None):
+        """Return the kernel [1, k, k, I, O]."""
+        del features, coefficients
+        return self.kernel[None]
+
+
+@keras.saving.register_keras_serializable(package="keras_khyper")
+class KShotHypernetKernel(KernelGenerator):
+    """Kshot-Hypernet (paper Eq. 1-3): ``W = (sum_n lambda_n A_n) z B``.
+
+    The coefficients are contracted first, so the dictionary of N kernels is
+    never materialised. Parameters: ``I*R*N + R*k*k*O``.
+
+    Args:
+        rank: R, the size of the architecture features (h in the paper).
+        num_shots: N, the number of dictionary entries.
+        scaling: ``"normalized"`` or ``"literal"``; the initial deviations that
+            belong to the encoder's form of the same name. Either way the
+            kernel starts with He's deviation.
+        **kwargs: Passed to `keras.layers.Layer`.
+
+    Raises:
+        ValueError: ``scaling`` is unknown.
+
+    Example:
+
+    >>> generator = kk.layers.KShotHypernetKernel(rank=32, num_shots=64)
+    >>> generator.build((3, 3, 16, 16))
+    >>> kernels = generator(features, coefficients)      # [S, 3, 3, 16, 16]
+    """
+
+    uses_features = True
+    uses_coefficients = True
+
+    def __init__(self, rank=32, num_shots=64, scaling="normalized", **kwargs):
+        check_scaling(scaling)
+        super().__init__(**kwargs)
+        self.rank = rank
+        self.num_shots = num_shots
+        self.scaling = scaling
+
+    def build(self, kernel_shape):
+        """Create the dictionary A [N, I, R] and the basis B [R, k*k*O]."""
+        self.kernel_shape = tuple(kernel_shape)
+        height, width, inputs, outputs = self.kernel_shape
+        columns = height * width * outputs
+        fan_in = height * width * inputs
+        if self.scaling == "normalized":
+            # DEVIATION (paper §3.2): the initial scale is not given there. With
+            # unit coefficients and ||z||_F^2 = R the kernel's variance is He's
+            # 2 / fan_in, whatever N is.
+            basis_variance = 1.0 / max(self.rank, columns)
+            dictionary_variance = 2.0 / (fan_in * self.rank * basis_variance)
+        else:
+            # Equal coefficients shrink the sum's variance by N; entries of z
+            # have variance 1, so z B sums R*R terms per entry of the kernel.
+            basis_variance = 1.0 / self.rank
+            dictionary_variance = 2.0 * self.num_shots / (fan_in * self.rank)
+        self.dictionary = self.add_weight(
+            name="dictionary",
+            shape=(self.num_shots, inputs, self.rank),
+            initializer=keras.initializers.RandomNormal(
+                stddev=math.sqrt(dictionary_variance)
+            ),
+            autocast=False,
+        )
+        self.basis = self.add_weight(
+            name="basis",
+            shape=(self.rank, columns),
+            initializer=keras.initializers.RandomNormal(
+                stddev=math.sqrt(basis_variance)
+            ),
+            autocast=False,
+        )
+
+    def call(self, features, coefficients):
+        """Return the kernels [S, k, k, I, O].
+
+        Args:
+            features: Architecture features z [S, R, R].
+            coefficients: Mixing coefficients lambda [S, N].
+        """
+        height, width, inputs, outputs = self.kernel_shape
+        flat = ops.reshape(self.dictionary, (self.num_shots, inputs * self.rank))
+        mixed = ops.matmul(coefficients, flat)  # Eq. (3): [S, I*R]
+        mixed = ops.reshape(mixed, (-1, inputs, self.rank))  # [S, I, R]
+        kernels = ops.matmul(ops.matmul(mixed, features), self.basis)  # [S, I, kkO]
+        kernels = ops.reshape(kernels, (-1, inputs, height, width, outputs))
+        return ops.transpose(kernels, (0, 2, 3, 1, 4))  # [S, k, k, I, O]
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "rank": self.rank,
+            "num_shots": self.num_shots,
+            "scaling": self.scaling,
+        }
+
+
+# name -> function of (rank, num_shots, scaling) that makes a generator.
+GENERATORS = {
+    "shared": lambda rank, num_shots, scaling: SharedKernel(),
+    "kshot_hypernet": KShotHypernetKernel,
+}
+
+
+def make_generator(name, rank, num_shots, scaling):
+    """Make a kernel generator by its name.
+
+    Raises:
+        ValueError: The name is not one of `GENERATORS`.
+    """
+    if name not in GENERATORS:
+        raise ValueError(
+            f"generator must be one of {sorted(GENERATORS)}. Received: generator={name}"
+        )
+    return GENERATORS[name](rank, num_shots, scaling)

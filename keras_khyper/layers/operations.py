@@ -1,0 +1,216 @@
+"""Candidate operations of a searchable cell.
+
+Shapes: ``B`` batch, ``H W`` space, ``C`` channels.
+"""
+
+import keras
+from keras import layers, ops
+
+from keras_khyper.layers.batch_normalization import SubnetBatchNormalization
+from keras_khyper.layers.generated_conv import GeneratedConv2D
+
+
+class Operation(layers.Layer):
+    """Base of the operations that an edge of a cell can choose.
+
+    A subclass implements ``call(x, route)``; its convolutions and BatchNorms go
+    through the route, which knows whose kernels and statistics to use.
+
+    Attributes:
+        is_zero: The operation contributes nothing and is never run.
+        has_kernel: The operation has a generated kernel.
+    """
+
+    is_zero = False
+    has_kernel = False
+
+    def call(self, x, route):
+        """Return the operation's output for ``x`` [B, H, W, C]."""
+        raise TypeError(
+            "An operation must define call(x, route). "
+            f"Received: operation={type(self).__name__}"
+        )
+
+
+class Zero(Operation):
+    """``none``: the edge carries nothing."""
+
+    is_zero = True
+
+    def call(self, x, route):
+        """Return zeros like ``x``."""
+        del route
+        return ops.zeros_like(x)
+
+
+class Identity(Operation):
+    """``skip_connect``: the edge passes its input on."""
+
+    def call(self, x, route):
+        """Return ``x``."""
+        del route
+        return x
+
+
+class AveragePool3x3(Operation):
+    """``avg_pool_3x3``: stride 1, padding is not counted."""
+
+    def call(self, x, route):
+        """Pool ``x`` [B, H, W, C]."""
+        del route
+        return ops.average_pool(x, 3, strides=1, padding="same")
+
+
+class ReLUConvBN(Operation):
+    """``nor_conv_1x1``, ``nor_conv_3x3``: ReLU, generated convolution, BatchNorm.
+
+    Args:
+        channels: C, in and out.
+        kernel_size: k.
+        generator: A `KernelGenerator`.
+        **kwargs: Passed to `keras.layers.Layer`.
+    """
+
+    has_kernel = True
+
+    def __init__(self, channels, kernel_size, generator, **kwargs):
+        super().__init__(**kwargs)
+        self.conv = GeneratedConv2D(
+            channels, kernel_size, generator=generator, name=f"{self.name}_conv"
+        )
+        self.bn = SubnetBatchNormalization(name=f"{self.name}_bn")
+
+    def build(self, input_shape):
+        """Build convolution and BatchNorm for inputs [B, H, W, C]."""
+        self.conv.build(input_shape)
+        self.bn.build(input_shape)
+
+    def call(self, x, route):
+        """Return BN(conv(ReLU(x)))."""
+        return route.norm(self.bn, route.conv(self.conv, ops.relu(x)))
+
+
+# name -> function of (channels, make_generator, name) that makes an operation.
+OPERATIONS = {
+    "none": lambda channels, generator, name: Zero(name=name),
+    "skip_connect": lambda channels, generator, name: Identity(name=name),
+    "nor_conv_1x1": lambda channels, generator, name: ReLUConvBN(
+        channels, 1, generator(), name=name
+    ),
+    "nor_conv_3x3": lambda channels, generator, name: ReLUConvBN(
+        channels, 3, generator(), name=name
+    ),
+    "avg_pool_3x3": lambda channels, generator, name: AveragePool3x3(name=name),
+}
+
+
+def make_operation(operation, channels, generator, name):
+    """Make a candidate operation by its benchmark name.
+
+    Args:
+        operation: A key of `OPERATIONS`.
+        channels: C, in and out.
+        generator: Function of no arguments that makes a `KernelGenerator`.
+        name: The layer's name.
+
+    Raises:
+        ValueError: The operation is unknown.
+    """
+    if operation not in OPERATIONS:
+        raise ValueError(
+            f"operation must be one of {sorted(OPERATIONS)}. Received: {operation=}"
+        )
+    return OPERATIONS[operation](channels, generator, name)
+
+
+class SearchableCell(layers.Layer):
+    """A DAG whose edges each choose one operation (paper Eq. 5).
+
+    Args:
+        operations: Names of the K candidates of every edge.
+        edges: Tuple of D pairs (i, j): decision d lies on edge i -> j.
+        channels: C, in and out.
+        generator: Function of no arguments that makes a `KernelGenerator`.
+        **kwargs: Passed to `keras.layers.Layer`.
+
+    Input shape: [B, H, W, C] (or what the route carries). Output: the same.
+    """
+
+    def __init__(self, operations, edges, channels, generator, **kwargs):
+        super().__init__(**kwargs)
+        self.channels = channels
+        self.edges = tuple(edges)
+        self.num_nodes = 1 + max(j for _, j in edges)
+        self.edge_operations = [
+            [
+                make_operation(op, channels, generator, f"{self.name}_edge{i}{j}_{op}")
+                for op in operations
+            ]
+            for i, j in edges
+        ]
+
+    def build(self, input_shape):
+        """Build every candidate for inputs [B, H, W, C]."""
+        for operations in self.edge_operations:
+            for operation in operations:
+                operation.build(input_shape)
+
+    def call(self, x, route):
+        """Run the cell along ``route``."""
+        nodes = [route.prepare(x)]
+        for node in range(1, self.num_nodes):
+            branches = [
+                (nodes[i], self.edge_operations[decision], decision)
+                for decision, (i, j) in enumerate(self.edges)
+                if j == node
+            ]
+            nodes.append(route.choose(branches))
+        return nodes[-1]
+
+
+class ResidualReduction(layers.Layer):
+    """The benchmark's residual block of stride 2 between two stages.
+
+    Two ReLU-Conv3x3-BN, the first of stride 2; the shortcut is an average pool
+    2x2 and a 1x1 convolution without BatchNorm; no ReLU after the sum.
+
+    Args:
+        channels: Output channels.
+        generator: Function of no arguments that makes a `KernelGenerator`.
+        **kwargs: Passed to `keras.layers.Layer`.
+
+    Input shape: [B, H, W, C]. Output shape: [B, H/2, W/2, channels].
+    """
+
+    def __init__(self, channels, generator, **kwargs):
+        super().__init__(**kwargs)
+        name = self.name
+        self.channels = channels
+        self.conv_a = GeneratedConv2D(
+            channels, 3, strides=2, generator=generator(), name=f"{name}_conv_a"
+        )
+        self.bn_a = SubnetBatchNormalization(name=f"{name}_bn_a")
+        self.conv_b = GeneratedConv2D(
+            channels, 3, generator=generator(), name=f"{name}_conv_b"
+        )
+        self.bn_b = SubnetBatchNormalization(name=f"{name}_bn_b")
+        self.shortcut = GeneratedConv2D(
+            channels, 1, generator=generator(), name=f"{name}_shortcut"
+        )
+
+    def build(self, input_shape):
+        """Build for inputs [B, H, W, C]."""
+        output_shape = (*input_shape[:-1], self.channels)
+        self.conv_a.build(input_shape)
+        self.shortcut.build(input_shape)
+        self.conv_b.build(output_shape)
+        self.bn_a.build(output_shape)
+        self.bn_b.build(output_shape)
+
+    def call(self, x, route):
+        """Run the block along ``route``."""
+        y = route.conv(self.conv_a, route.map(ops.relu, x))
+        y = route.map(ops.relu, route.norm(self.bn_a, y))
+        y = route.norm(self.bn_b, route.conv(self.conv_b, y))
+        pooled = route.map(lambda part: ops.average_pool(part, 2, 2), x)
+        return route.add(y, route.conv(self.shortcut, pooled))

@@ -1,0 +1,204 @@
+"""The supernet of NAS-Bench-201.
+
+Shapes: ``B`` batch, ``H W`` space, ``C`` channels, ``S`` subnets, ``Y`` classes.
+"""
+
+import keras
+from keras import ops
+
+from keras_khyper.layers.batch_normalization import SubnetBatchNormalization
+from keras_khyper.layers.generated_conv import GeneratedConv2D
+from keras_khyper.layers.operations import ResidualReduction, SearchableCell
+from keras_khyper.models.nas_bench_201_network import nas_bench_201_network
+from keras_khyper.profiling.nas_bench_201 import (
+    nas_bench_201_macs,
+    nas_bench_201_params,
+)
+from keras_khyper.spaces import NASBench201
+from keras_khyper.training.supernet import Supernet
+
+NUM_STAGES = 3
+
+
+@keras.saving.register_keras_serializable(package="keras_khyper")
+class NASBench201Supernet(Supernet):
+    """All 15,625 networks of NAS-Bench-201 in one (paper §4.1).
+
+    Stem 3x3 convolution and BatchNorm, three stages of searchable cells at C,
+    2C and 4C channels with residual blocks of stride 2 between them, BatchNorm
+    and ReLU, global average pool, linear classifier. All cells share one
+    architecture; every convolution is generated.
+
+    Args:
+        num_classes: Y.
+        channels: C of the first stage (16 in the benchmark).
+        num_cells: Cells per stage (5 in the benchmark).
+        generator: ``"kshot_hypernet"`` or ``"shared"``.
+        rank: Rank of the generators (h in the paper).
+        num_shots: Size of the weight dictionaries (N in the paper).
+        scaling: ``"normalized"`` or ``"literal"``.
+        seed: Seed of the samplers' random state.
+        **kwargs: Passed to `keras.Model`.
+
+    Input shape: [B, H, W, image channels], H and W multiples of 4. Output
+    shape: logits [B, Y].
+
+    Raises:
+        ValueError: H or W is not a multiple of 4.
+
+    Example:
+
+    >>> supernet = kk.models.NASBench201Supernet(num_classes=10)
+    >>> logits = supernet(images)                                # teacher
+    >>> logits = supernet(images, arch=supernet.space.sample(1)[0])  # a subnet
+    """
+
+    def __init__(
+        self,
+        num_classes=10,
+        channels=16,
+        num_cells=5,
+        generator="kshot_hypernet",
+        rank=32,
+        num_shots=64,
+        scaling="normalized",
+        seed=None,
+        **kwargs,
+    ):
+        super().__init__(
+            NASBench201(), generator, rank, num_shots, scaling, seed, **kwargs
+        )
+        self.num_classes = num_classes
+        self.channels = channels
+        self.num_cells = num_cells
+        self.image_shape = None
+        generator = self.make_generator
+        self.stem_conv = GeneratedConv2D(
+            channels, 3, generator=generator(), name="stem_conv"
+        )
+        self.stem_bn = SubnetBatchNormalization(name="stem_bn")
+        self.blocks = []
+        for stage in range(NUM_STAGES):
+            width = channels * 2**stage
+            if stage:
+                name = f"reduction{stage - 1}"
+                self.blocks.append(ResidualReduction(width, generator, name=name))
+            for cell in range(num_cells):
+                name = f"stage{stage}_cell{cell}"
+                operations, edges = self.space.operations, self.space.edges
+                self.blocks.append(
+                    SearchableCell(operations, edges, width, generator, name=name)
+                )
+        self.head_bn = SubnetBatchNormalization(name="head_bn")
+        self.classifier = keras.layers.Dense(num_classes, name="classifier")
+
+    def build(self, input_shape):
+        """Build every layer for images [B, H, W, image channels]."""
+        for size in input_shape[1:3]:
+            if size is not None and size % 4:
+                raise ValueError(
+                    "Image height and width must be multiples of 4, as they are "
+                    f"halved twice. Received: {input_shape=}"
+                )
+        super().build(input_shape)
+        self.stem_conv.build(input_shape)
+        shape = (*input_shape[:-1], self.channels)
+        self.stem_bn.build(shape)
+        for layer in self.blocks:
+            layer.build(shape)
+            shape = (*shape[:-1], layer.channels)
+        self.head_bn.build(shape)
+        self.classifier.build((None, shape[-1]))
+        self.image_shape = tuple(input_shape[1:])
+
+    def body(self, x, route):
+        """Return logits: [B, Y], or [S, B, Y] on a fair route."""
+        x = route.norm(self.stem_bn, route.conv(self.stem_conv, x))
+        for layer in self.blocks:
+            x = layer(x, route=route)
+        x = route.map(ops.relu, route.norm(self.head_bn, x))
+        x = route.map(lambda part: ops.mean(part, axis=(1, 2)), x)
+        logits = route.map(self.classifier, x)
+        return ops.stack(logits) if isinstance(logits, list) else logits
+
+    def subnet_params(self, archs):
+        """Trainable parameters of ``archs`` [..., D] as deployed, in closed form.
+
+        Returns:
+            int64 array [...].
+        """
+        return nas_bench_201_params(
+            archs, image_channels=self._image_shape()[2], **self._sizes()
+        )
+
+    def subnet_macs(self, archs):
+        """Multiply-accumulates of ``archs`` [..., D] per image, in closed form.
+
+        Returns:
+            int64 array [...].
+        """
+        *image_size, image_channels = self._image_shape()
+        return nas_bench_201_macs(
+            archs,
+            image_channels=image_channels,
+            image_size=tuple(image_size),
+            **self._sizes(),
+        )
+
+    def static_network(self, arch):
+        """Return the plain network of ``arch`` with untrained weights."""
+        return nas_bench_201_network(
+            arch, input_shape=self._image_shape(), **self._sizes()
+        )
+
+    def deployed_layers(self, arch):
+        """Return a dict: layer name in the static network -> supernet layer."""
+        arch = self.space.validate(arch)
+        layers = {
+            "stem_conv": self.stem_conv,
+            "stem_bn": self.stem_bn,
+            "head_bn": self.head_bn,
+            "classifier": self.classifier,
+        }
+        for block in self.blocks:
+            if isinstance(block, ResidualReduction):
+                parts = (block.conv_a, block.bn_a, block.conv_b, block.bn_b)
+                layers.update({part.name: part for part in (*parts, block.shortcut)})
+                continue
+            for (i, j), operations, choice in zip(
+                block.edges, block.edge_operations, arch, strict=True
+            ):
+                operation = operations[choice]
+                if operation.has_kernel:
+                    layers[f"{block.name}_edge{i}{j}_conv"] = operation.conv
+                    layers[f"{block.name}_edge{i}{j}_bn"] = operation.bn
+        return layers
+
+    def _sizes(self):
+        return {
+            "num_classes": self.num_classes,
+            "channels": self.channels,
+            "num_cells": self.num_cells,
+        }
+
+    def _image_shape(self):
+        # What the supernet was built for: the deployed subnet's input.
+        if self.image_shape is None or None in self.image_shape:
+            raise ValueError(
+                "The image size of a deployed subnet is that of the supernet: build "
+                "it first, e.g. supernet.build((None, 32, 32, 3)). Received: "
+                f"image_shape={self.image_shape}"
+            )
+        return self.image_shape
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            **self._sizes(),
+            "generator": self.generator,
+            "rank": self.rank,
+            "num_shots": self.num_shots,
+            "scaling": self.scaling,
+            "seed": self.seed,
+        }

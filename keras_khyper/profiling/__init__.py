@@ -1,0 +1,16 @@
+"""What a model costs: parameters, multiply-accumulates, measured latency."""
+
+from keras_khyper.profiling.counts import macs, trainable_params
+from keras_khyper.profiling.latency import latency_ms
+from keras_khyper.profiling.nas_bench_201 import (
+    nas_bench_201_macs,
+    nas_bench_201_params,
+)
+
+__all__ = [
+    "latency_ms",
+    "macs",
+    "nas_bench_201_macs",
+    "nas_bench_201_params",
+    "trainable_params",
+]

@@ -1,0 +1,15 @@
+"""Training supernets: the base class, samplers, callbacks, recalibration."""
+
+from keras_khyper.training.recalibration import Recalibrator
+from keras_khyper.training.samplers import SAMPLERS, SPOS, FairNAS, FocusFair, Sampler
+from keras_khyper.training.supernet import Supernet
+
+__all__ = [
+    "SAMPLERS",
+    "SPOS",
+    "FairNAS",
+    "FocusFair",
+    "Recalibrator",
+    "Sampler",
+    "Supernet",
+]

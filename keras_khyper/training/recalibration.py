@@ -1,0 +1,143 @@
+"""BatchNorm recalibration of subnets (paper appendix A.1, after Yu et al., 2018).
+
+Shapes: ``n`` images, ``S`` subnets, ``D`` decisions, ``C`` channels.
+"""
+
+import math
+
+import numpy as np
+from keras import ops
+
+from keras_khyper import backend
+
+
+class LayerwiseStatistics:
+    """Normalise known layers by given statistics, the others by the batch's.
+
+    Args:
+        known: Layer name -> whether its given statistics count, a scalar.
+        given: Layer name -> (mean, variance).
+    """
+
+    def __init__(self, known, given):
+        self.known = known
+        self.given = given
+        self.recorded = {}
+
+    def normalize(self, layer, x, slot):
+        """Normalise ``x`` [B, H, W, C] of the subnet in ``slot``."""
+        key = _key(layer.name, slot)
+        y, mean, variance = layer.normalize_batch(x)
+        self.recorded[key] = (mean, variance)
+        if key not in self.given:
+            return y
+        return ops.where(self.known[key], layer.normalize(x, *self.given[key]), y)
+
+
+def _key(name, slot):
+    return name if slot is None else f"{name}/{slot}"
+
+
+class Recalibrator:
+    """Computes the BatchNorm statistics of fair sets of subnets.
+
+    The statistics are those of one forward over all images, in which every
+    layer normalises by its own batch statistics. Averaging the variances of
+    minibatches would not give them: a layer's input depends on the statistics
+    of the layers before it. So where one forward does not fit into memory, the
+    layers are done one after the other, each over all minibatches.
+
+    Args:
+        supernet: A built `Supernet`.
+        images: Normalised training images [n, H, W, channels]; the paper takes
+            2,048.
+        batch_size: None for one forward; else images per minibatch, at the
+            price of one pass over the images per BatchNorm layer.
+
+    Raises:
+        ValueError: ``images`` is not a batch of images of the supernet's shape.
+    """
+
+    def __init__(self, supernet, images, batch_size=None):
+        images = np.asarray(images)
+        if images.ndim != 4 or not len(images):
+            raise ValueError(
+                "calibration images must be an array [n, height, width, channels] "
+                f"with n > 0. Received: shape={images.shape}"
+            )
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1. Received: {batch_size=}")
+        self.images = images
+        self.batch_size = batch_size
+        self.num_traces = 0
+        one_forward = batch_size is None or batch_size >= len(images)
+        self._in_one_forward = one_forward
+        self._layer_order = []
+
+        def whole(images, archs):
+            self.num_traces += 1
+            return supernet.call_subnets(images, archs)[1]
+
+        def part(images, archs, known, given):
+            self.num_traces += 1
+            statistics = LayerwiseStatistics(known, given)
+            supernet.run_fair_set(images, archs, statistics)
+            # Noted while tracing: a compiled function may sort its outputs.
+            self._layer_order = list(statistics.recorded)
+            return statistics.recorded
+
+        self._forward = backend.stateless_function(
+            supernet, whole if one_forward else part
+        )
+
+    def statistics(self, archs):
+        """Return layer name -> (mean, variance) for a fair set [S, D].
+
+        Each is a tensor [C], or [S, C] for layers that serve all S subnets.
+        """
+        archs = ops.convert_to_tensor(archs, "int32")
+        if self._in_one_forward:
+            return self._forward(ops.convert_to_tensor(self.images), archs)
+        return _group(self._layer_by_layer(archs))
+
+    def _layer_by_layer(self, archs):
+        count = math.ceil(len(self.images) / self.batch_size)
+        batches = [
+            ops.convert_to_tensor(batch) for batch in np.array_split(self.images, count)
+        ]
+        given = self._forward(batches[0], archs, {}, {})
+        known = dict.fromkeys(self._layer_order, False)
+        for name in self._layer_order:
+            flags = {key: ops.convert_to_tensor(value) for key, value in known.items()}
+            parts = [
+                (len(batch), *self._forward(batch, archs, flags, given)[name])
+                for batch in batches
+            ]
+            given[name] = _merge(parts)
+            known[name] = True
+        return given
+
+
+def _merge(parts):
+    # Chan's formula: equal image sizes, so images weigh as positions would.
+    counts = np.array([count for count, _, _ in parts], "float64")
+    weights = (counts / counts.sum())[:, None]
+    means = np.stack([ops.convert_to_numpy(mean) for _, mean, _ in parts])
+    variances = np.stack([ops.convert_to_numpy(value) for _, _, value in parts])
+    mean = (weights * means.astype("float64")).sum(axis=0)
+    spread = np.square(means - mean) + variances
+    variance = (weights * spread).sum(axis=0)
+    return tuple(ops.convert_to_tensor(v.astype("float32")) for v in (mean, variance))
+
+
+def _group(statistics):
+    by_layer = {}
+    for key, pair in statistics.items():
+        name, _, slot = key.partition("/")
+        by_layer.setdefault(name, {})[slot] = pair
+    return {
+        name: pairs[""]
+        if "" in pairs
+        else tuple(ops.stack(column) for column in zip(*pairs.values(), strict=True))
+        for name, pairs in by_layer.items()
+    }

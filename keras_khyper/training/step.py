@@ -1,0 +1,153 @@
+"""Algorithm 1 of the paper, one batch, written once for all backends.
+
+Shapes: ``B`` batch, ``D`` decisions, ``K`` candidates, ``S`` subnets in flight,
+``Y`` classes.
+"""
+
+import keras
+from keras import ops
+
+from keras_khyper import backend
+
+# Variables that weight decay leaves alone (paper appendix A.1).
+UNDECAYED = frozenset({"gamma", "beta", "bias"})
+
+
+def supernet_step(model, data):
+    """Update the teacher, then its subnets, on one batch.
+
+    1. The teacher learns the true labels; its update decays kernels,
+       generators and beta.
+    2. Its outputs in *that* forward become soft labels; subnets are drawn after
+       the update.
+    3. The subnets' losses are summed and make one update without decay, which
+       leaves beta alone.
+
+    Args:
+        model: A compiled `Supernet`.
+        data: What `keras.Model.fit` hands to a train step.
+
+    Returns:
+        Dictionary of metric names to values.
+    """
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    teacher_logits = _update_teacher(model, x, y, sample_weight)
+    soft_labels = ops.softmax(ops.cast(teacher_logits, "float32"))
+    archs = sample_archs(model)
+    _update_subnets(model, x, y, soft_labels, sample_weight, archs)
+    return model.get_metrics_result()
+
+
+def sample_archs(model):
+    """Draw this replica's subnets: integer tensor [sets, S, D].
+
+    Every replica draws for all and takes its own part, so that replicas differ
+    while their random states stay equal.
+    """
+    replicas, sets = backend.num_replicas(), model.fair_sets_per_step
+    archs = model.sampler.sample(
+        model.arch_logits, model.seed_generator, shape=(replicas, sets)
+    )
+    return archs[backend.replica_id()]
+
+
+def _trained_variables(model, with_arch_logits):
+    return [
+        variable
+        for variable in model.trainable_variables
+        if with_arch_logits or variable is not model.arch_logits
+    ]
+
+
+def _state(model):
+    return model.variables
+
+
+def _update_teacher(model, x, y, sample_weight):
+    variables = _trained_variables(model, model.train_arch_logits)
+
+    def loss_fn():
+        logits = model(x, training=True)
+        loss = model.compute_loss(
+            x=x, y=y, y_pred=logits, sample_weight=sample_weight, training=True
+        )
+        return loss, [logits]
+
+    (loss, (logits,)), gradients = backend.value_and_grad(
+        loss_fn, variables, _state(model)
+    )
+    _apply(model, gradients, variables, decay=model.weight_decay)
+    replicas = backend.num_replicas()
+    _loss_tracker(model).update_state(loss * replicas, sample_weight=_batch_size(x))
+    model.compute_metrics(x, y, logits, sample_weight)
+    return ops.stop_gradient(logits)
+
+
+def _update_subnets(model, x, y, soft_labels, sample_weight, archs):
+    variables = _trained_variables(model, with_arch_logits=False)
+
+    def loss_fn():
+        logits = ops.concatenate(
+            [_subnet_logits(model, x, archs[i]) for i in range(archs.shape[0])]
+        )  # [S, B, Y]
+        logits = ops.cast(logits, "float32")
+        loss = _subnet_loss(model, logits, y, soft_labels, sample_weight)
+        return loss * logits.shape[0] * model.subnet_loss_weight, [loss, logits]
+
+    (_, (loss, logits)), gradients = backend.value_and_grad(
+        loss_fn, variables, _state(model)
+    )
+    _apply(model, gradients, variables, decay=0.0)
+    replicas = backend.num_replicas()
+    model.subnet_loss_metric.update_state(
+        loss * replicas, sample_weight=_batch_size(x)
+    )
+    labels = y if len(y.shape) == 1 else ops.argmax(y, axis=-1)
+    hits = ops.equal(ops.argmax(logits, axis=-1), ops.cast(labels, "int32")[None])
+    model.subnet_accuracy_metric.update_state(ops.cast(hits, "float32"))
+
+
+def _subnet_logits(model, x, archs):
+    if model.sampler.is_fair:
+        return model.call_subnets(x, archs)[0]
+    return model.call_paths(x, archs)
+
+
+def _subnet_loss(model, logits, y, soft_labels, sample_weight):
+    # The mean over subnets of each one's mean loss over the batch.
+    subnets, batch, classes = logits.shape[0], ops.shape(logits)[1], logits.shape[2]
+    flat = ops.reshape(logits, (subnets * batch, classes))
+    if sample_weight is not None:
+        sample_weight = ops.tile(sample_weight, (subnets,))
+    if model.distillation:
+        targets = ops.tile(soft_labels, (subnets, 1))
+        loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    else:
+        targets = ops.tile(y, (subnets,) + (1,) * (len(y.shape) - 1))
+        loss = model.teacher_loss
+    return loss(targets, flat, sample_weight=sample_weight)
+
+
+def _apply(model, gradients, variables, decay):
+    # Keras divides losses by the number of replicas and sums gradients over
+    # them, so what is added by hand is divided as well.
+    decay = decay / backend.num_replicas()
+    encoder = set()
+    if model.encoder is not None:
+        encoder = {id(variable) for variable in model.encoder.trainable_variables}
+    updates = []
+    for gradient, variable in zip(gradients, variables, strict=True):
+        if decay and variable.name not in UNDECAYED:
+            gradient = gradient + decay * ops.cast(variable.value, gradient.dtype)
+        if id(variable) in encoder:
+            gradient = gradient * model.encoder_learning_rate_multiplier
+        updates.append(gradient)
+    model.optimizer.apply(updates, variables)
+
+
+def _batch_size(x):
+    return ops.shape(keras.tree.flatten(x)[0])[0]
+
+
+def _loss_tracker(model):
+    return next(metric for metric in model.metrics if metric.name == "loss")

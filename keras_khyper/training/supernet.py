@@ -1,0 +1,350 @@
+"""The base class of supernets: teacher, subnets, training and deployment.
+
+Shapes: ``B`` batch, ``D`` decisions, ``K`` candidates, ``S`` subnets, ``Y``
+classes.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_khyper import backend
+from keras_khyper.layers.architecture_encoder import ArchitectureEncoder
+from keras_khyper.layers.kernel_generators import make_generator
+from keras_khyper.layers.routes import (
+    BatchStatistics,
+    FairRoute,
+    GivenStatistics,
+    MixtureRoute,
+    PathRoute,
+    TeacherStatistics,
+)
+from keras_khyper.training.deployment import materialize
+from keras_khyper.training.samplers import get_sampler
+from keras_khyper.training.step import supernet_step
+
+
+class Supernet(backend.SupernetTrainer, keras.Model):
+    """A network that contains every architecture of a search space.
+
+    Called without ``arch`` it is the teacher, the mixture of all candidates
+    (paper Eq. 5); with ``arch`` it is one subnet. `fit` runs Algorithm 1.
+    Subclasses make their layers in ``__init__`` (convolutions through
+    `make_generator`), build them in ``build`` after ``super().build``, and
+    write the body once in ``body(x, route)``, where the route chooses
+    candidates, kernels and BatchNorm statistics. To deploy subnets they also
+    define `static_network` and `deployed_layers`.
+
+    Args:
+        space: A `keras_khyper.spaces.SearchSpace`.
+        generator: Name of the kernel generator: ``"kshot_hypernet"`` or
+            ``"shared"`` (plain weight sharing).
+        rank: Rank of the generators (h in the paper).
+        num_shots: Size of the weight dictionaries (N in the paper).
+        scaling: ``"normalized"`` or ``"literal"``, see `ArchitectureEncoder`.
+        seed: Seed of the samplers' random state.
+        **kwargs: Passed to `keras.Model`.
+
+    Call arguments:
+        inputs: Images [B, H, W, channels].
+        arch: None for the teacher. D integers as a list, tuple or NumPy array
+            run only their own operations, at the price of one trace per
+            architecture. An integer tensor [D] may be traced: one trace serves
+            all architectures, and all candidates are computed.
+        training: Whether BatchNorm uses batch statistics. The teacher then
+            updates its moving statistics; a subnet never does.
+
+    Output shape: [B, Y].
+    """
+
+    def __init__(
+        self,
+        space,
+        generator="kshot_hypernet",
+        rank=32,
+        num_shots=64,
+        scaling="normalized",
+        seed=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.space = space
+        self.generator = generator
+        self.rank = rank
+        self.num_shots = num_shots
+        self.scaling = scaling
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        probe = self.make_generator()
+        self.encoder = None
+        if probe.depends_on_arch:
+            self.encoder = ArchitectureEncoder(
+                rank, num_shots, scaling=scaling, name="encoder"
+            )
+        self.subnet_loss_metric = keras.metrics.Mean(name="subnet_loss")
+        self.subnet_accuracy_metric = keras.metrics.Mean(name="subnet_accuracy")
+
+    def make_generator(self):
+        """Make the kernel generator of one convolution."""
+        return make_generator(self.generator, self.rank, self.num_shots, self.scaling)
+
+    def build(self, input_shape):
+        """Create beta [D, K] and build the encoder."""
+        decisions, candidates = self.space.num_decisions, self.space.num_candidates
+        self.arch_logits = self.add_weight(
+            name="arch_logits",
+            shape=(decisions, candidates),
+            initializer="zeros",
+            autocast=False,
+            dtype="float32",
+        )
+        if self.encoder is not None:
+            self.encoder.build((None, decisions, candidates))
+        self.input_spec = keras.layers.InputSpec(
+            ndim=4, axes={-1: input_shape[-1]}
+        )
+
+    def body(self, x, route):
+        """Return logits: [B, Y], or [S, B, Y] on a fair route."""
+        raise TypeError(
+            "A supernet must define body(x, route). "
+            f"Received: supernet={type(self).__name__}"
+        )
+
+    def __call__(self, inputs, arch=None, **kwargs):
+        """Run the teacher or one subnet; see the class."""
+        if arch is not None and not ops.is_tensor(arch):
+            arch = tuple(int(choice) for choice in self.space.validate(arch))
+        return super().__call__(inputs, arch=arch, **kwargs)
+
+    def call(self, inputs, arch=None, training=False):
+        """Run the teacher or one subnet; see the class."""
+        x = ops.cast(inputs, self.compute_dtype)
+        if arch is None:
+            return self.body(x, self._teacher_route(training))
+        statistics = BatchStatistics() if training else TeacherStatistics(False)
+        return self.body(x, self._subnet_route(arch, statistics))
+
+    def call_subnets(self, inputs, archs, statistics=None):
+        """Run a fair set of subnets on the same images.
+
+        Args:
+            inputs: Images [B, H, W, channels].
+            archs: Integer tensor [K, D] whose columns are permutations.
+            statistics: What an earlier call returned, to normalise with; None
+                normalises each subnet with its own batch statistics.
+
+        Returns:
+            Logits [K, B, Y] and the statistics that were used: a dictionary of
+            BatchNorm layer names to (mean, variance).
+        """
+        if statistics is None:
+            recorder = BatchStatistics()
+            logits = self.run_fair_set(inputs, archs, recorder)
+            return logits, recorder.collect()
+        given = GivenStatistics(statistics)
+        return self.run_fair_set(inputs, archs, given), statistics
+
+    def run_fair_set(self, inputs, archs, statistics):
+        """Run a fair set with any object that normalises: logits [K, B, Y]."""
+        features, coefficients = self.encode(
+            ops.one_hot(archs, self.space.num_candidates)
+        )
+        route = FairRoute(
+            archs,
+            features=features,
+            coefficients=coefficients,
+            statistics=statistics,
+        )
+        logits = self.body(ops.cast(inputs, self.compute_dtype), route)
+        if len(logits.shape) == 2:  # nothing on the way depended on the subnet
+            logits = ops.stack([logits] * route.num_subnets)
+        return logits
+
+    def call_paths(self, inputs, archs):
+        """Run any subnets [S, D] one after the other: logits [S, B, Y]."""
+        x = ops.cast(inputs, self.compute_dtype)
+        logits = [
+            self.body(x, self._subnet_route(archs[subnet], BatchStatistics()))
+            for subnet in range(archs.shape[0])
+        ]
+        return ops.stack(logits)
+
+    def encode(self, arch_encoding):
+        """Return features [S, R, R] and coefficients [S, N], None without encoder."""
+        if self.encoder is None:
+            return None, None
+        return self.encoder(arch_encoding)
+
+    def _teacher_route(self, training):
+        weights = ops.softmax(self.arch_logits)
+        # beta only balances operations: no gradient through the encoder.
+        features, coefficients = self.encode(ops.stop_gradient(weights)[None])
+        return MixtureRoute(
+            weights,
+            features=features,
+            coefficients=coefficients,
+            statistics=TeacherStatistics(training),
+        )
+
+    def _subnet_route(self, arch, statistics):
+        if ops.is_tensor(arch):
+            # Eager backends read the choices; others keep the traced tensor.
+            arch = backend.read_slots(arch)
+        weights = ops.one_hot(
+            ops.convert_to_tensor(arch, "int32"), self.space.num_candidates
+        )
+        features, coefficients = self.encode(weights[None])
+        kind, choices = MixtureRoute, weights
+        if isinstance(arch, list | tuple):
+            kind, choices = PathRoute, arch
+        return kind(
+            choices,
+            features=features,
+            coefficients=coefficients,
+            statistics=statistics,
+        )
+
+    def compile(
+        self,
+        optimizer="sgd",
+        loss=None,
+        sampler="focus_fair",
+        weight_decay=0.0,
+        distillation=True,
+        train_arch_logits=True,
+        fair_sets_per_step=1,
+        subnet_loss_weight=1.0,
+        encoder_learning_rate_multiplier=1.0,
+        **kwargs,
+    ):
+        """Configure Algorithm 1.
+
+        Args:
+            optimizer: A Keras optimizer. It advances twice per batch, so a
+                schedule that counts iterations counts ``2 * steps``.
+            loss: The teacher's loss; sparse cross-entropy from logits if None.
+            sampler: A `Sampler` or one of ``"focus_fair"``, ``"fairnas"``,
+                ``"spos"``.
+            weight_decay: Coupled decay, added to the teacher's gradients of
+                kernels, generators and beta; never on BatchNorm, LayerNorm or
+                biases, never in the subnets' update.
+            distillation: Whether subnets learn the teacher's soft labels; else
+                they learn the true labels with ``loss``.
+            train_arch_logits: Whether beta is trained.
+            fair_sets_per_step: Draws of the sampler per batch.
+            subnet_loss_weight: Factor of the subnets' summed losses.
+            encoder_learning_rate_multiplier: Factor of the gradients of the
+                encoder, which sum over all layers and subnets.
+            **kwargs: Passed to `keras.Model.compile`.
+
+        Raises:
+            ValueError: The optimizer has a weight decay of its own, the policy
+                is mixed_float16, or an option is out of range.
+        """
+        if fair_sets_per_step < 1:
+            raise ValueError(
+                f"fair_sets_per_step must be at least 1. Received: {fair_sets_per_step=}"
+            )
+        if self.compute_dtype == "float16":
+            raise ValueError(
+                "The two updates of a step do not scale losses, so float16 would "
+                "underflow; use mixed_bfloat16. Received: "
+                f"dtype_policy={self.dtype_policy.name}"
+            )
+        self._options = {
+            "weight_decay": weight_decay,
+            "distillation": distillation,
+            "train_arch_logits": train_arch_logits,
+            "fair_sets_per_step": fair_sets_per_step,
+            "subnet_loss_weight": subnet_loss_weight,
+            "encoder_learning_rate_multiplier": encoder_learning_rate_multiplier,
+        }
+        for name, value in self._options.items():
+            setattr(self, name, value)
+        self.sampler = get_sampler(sampler)
+        if loss is None:
+            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        self.teacher_loss = keras.losses.get(loss)
+        super().compile(optimizer=optimizer, loss=loss, **kwargs)
+        if self.optimizer.weight_decay:
+            raise ValueError(
+                "Keras decays weights on every update, Algorithm 1 only in the "
+                "teacher's: pass weight_decay to compile() and none to the "
+                f"optimizer. Received: {self.optimizer.weight_decay=}"
+            )
+
+    def get_compile_config(self):
+        """Return what `compile_from_config` needs."""
+        config = super().get_compile_config()
+        if config:
+            sampler = keras.saving.serialize_keras_object(self.sampler)
+            config = {**config, **self._options, "sampler": sampler}
+        return config
+
+    def compile_from_config(self, config):
+        """Compile as before saving; called by `keras.models.load_model`."""
+        config = keras.saving.deserialize_keras_object(dict(config))
+        self.compile(**config)
+        if self.built:
+            self.optimizer.build(self.trainable_variables)
+
+    def update_step(self, data):
+        """Run one step of Algorithm 1 on a batch; returns the metrics."""
+        return supernet_step(self, data)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        """Update the teacher's metrics; leaves out those of the subnets."""
+        results = super().compute_metrics(x, y, y_pred, sample_weight)
+        subnet_metrics = (self.subnet_loss_metric.name, self.subnet_accuracy_metric.name)
+        return {k: v for k, v in results.items() if k not in subnet_metrics}
+
+    def static_network(self, arch):
+        """Return the plain, unweighted Keras model that ``arch`` becomes."""
+        raise TypeError(
+            "To deploy subnets a supernet must define static_network(arch). "
+            f"Received: supernet={type(self).__name__}"
+        )
+
+    def deployed_layers(self, arch):
+        """Return a dict: layer name in the static network -> supernet layer."""
+        raise TypeError(
+            "To deploy subnets a supernet must define deployed_layers(arch). "
+            f"Received: supernet={type(self).__name__}"
+        )
+
+    def materialize(self, arch, calibration_data, batch_size=None):
+        """Turn one subnet into a plain Keras model that needs no keras_khyper.
+
+        Args:
+            arch: D integers.
+            calibration_data: Normalised training images [n, H, W, channels]
+                whose BatchNorm statistics the model gets; the paper takes 2,048.
+            batch_size: As in `recalibrate`.
+
+        Returns:
+            The `static_network` with generated kernels and those statistics.
+        """
+        return materialize(self, arch, calibration_data, batch_size)
+
+    def seed_states(self):
+        """Return the state variables of every random generator in the model."""
+        weights = {id(weight) for weight in self.weights}
+        return [
+            variable
+            for variable in self.non_trainable_variables
+            if id(variable) not in weights
+        ]
+
+    def save_own_variables(self, store):
+        """Save the model's own variables and every random state."""
+        super().save_own_variables(store)
+        for index, state in enumerate(self.seed_states()):
+            store[f"seed_state_{index}"] = np.asarray(state)
+
+    def load_own_variables(self, store):
+        """Load what `save_own_variables` wrote."""
+        keys = [key for key in store.keys() if not key.startswith("seed_state_")]
+        super().load_own_variables({key: store[key] for key in keys})
+        for index, state in enumerate(self.seed_states()):
+            state.assign(np.asarray(store[f"seed_state_{index}"]))
