@@ -8,6 +8,7 @@ Each module offers the same functions:
 - ``normalize_batch``: batch normalisation that returns the statistics it used;
 - ``read_slots``, ``stack_subnets``, ``unstack_subnets``, ``take_subnet``,
   ``sum_into_subnets``: move activations between the subnets of a fair set;
+- ``sync_variables``: make variables readable and writable between batches;
 - ``num_replicas``, ``replica_id``: data parallelism.
 """
 

@@ -13,6 +13,7 @@ __all__ = [
     "stack_subnets",
     "stateless_function",
     "sum_into_subnets",
+    "sync_variables",
     "take_subnet",
     "unstack_subnets",
     "value_and_grad",
@@ -82,6 +83,11 @@ def stateless_function(model, function):
         return compiled([variable.value for variable in model.variables], *args)
 
     return call
+
+
+def sync_variables(model):
+    """Bring the variables up to date between two batches."""
+    model.jax_state_sync()
 
 
 def num_replicas():

@@ -11,6 +11,7 @@ __all__ = [
     "stack_subnets",
     "stateless_function",
     "sum_into_subnets",
+    "sync_variables",
     "take_subnet",
     "unstack_subnets",
     "value_and_grad",
@@ -52,6 +53,11 @@ def stateless_function(model, function):
     """Compile ``function(*tensors)``, which may read the variables of ``model``."""
     del model
     return tf.function(function)
+
+
+def sync_variables(model):
+    """Bring the variables up to date between two batches."""
+    del model
 
 
 def num_replicas():

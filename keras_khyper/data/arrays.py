@@ -31,16 +31,16 @@ def check_statistics(
     if mean_array.shape != (num_channels,) or std_array.shape != (num_channels,):
         raise ValueError(
             f"mean and std must hold one value for each of the {num_channels} image "
-            f"channels. Received: mean={mean}, std={std}"
+            f"channels. Received: mean={mean!r}, std={std!r}"
         )
     if not (np.isfinite(mean_array).all() and np.isfinite(std_array).all()):
         raise ValueError(
-            f"mean and std must be finite. Received: mean={mean}, std={std}"
+            f"mean and std must be finite. Received: mean={mean!r}, std={std!r}"
         )
     if (std_array <= 0).any():
         raise ValueError(
             "The standard deviation of every channel must be positive; a constant "
-            f"channel cannot be normalised. Received: std={std}"
+            f"channel cannot be normalised. Received: std={std!r}"
         )
     return mean_array, std_array
 

@@ -289,7 +289,7 @@ class SetEpoch(keras.callbacks.Callback):
     images = np.zeros((8, 4, 4, 1), np.uint8)
     train = AugmentedBatches(images, np.arange(8) % 2, 4, mean=(0.0,), std=(1.0,))
     model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(2)])
-    model.compile(loss="mse")
+    model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     model.fit(train, epochs=2, shuffle=False, callbacks=[SetEpoch(train)])
     ```
     """

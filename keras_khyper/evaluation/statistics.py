@@ -105,8 +105,8 @@ def precision_at_k(predicted: ArrayLike, true: ArrayLike, k: int) -> float:
         ValueError: if shapes differ, a value is not finite or `k` out of range.
 
     Example:
-        >>> import keras_khyper as kk
-        >>> kk.evaluation.precision_at_k([0.3, 0.9, 0.8], [94.0, 90.0, 93.0], k=2)
+        >>> from keras_khyper.evaluation import statistics
+        >>> statistics.precision_at_k([0.3, 0.9, 0.8], [94.0, 90.0, 93.0], k=2)
         0.5
     """
     predicted, true = _paired({"predicted": predicted, "true": true}, min_length=1)

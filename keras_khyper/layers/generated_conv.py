@@ -94,7 +94,9 @@ class GeneratedConv2D(keras.layers.Layer):
     def compute_output_shape(self, input_shape, *unused_shapes, **unused):
         """Return [B, ceil(H / strides), ceil(W / strides), O]."""
         batch, height, width, _ = input_shape
-        spatial = [None if n is None else -(-n // self.strides) for n in (height, width)]
+        spatial = [
+            None if n is None else -(-n // self.strides) for n in (height, width)
+        ]
         return (batch, *spatial, self.filters)
 
     def get_config(self):

@@ -1,5 +1,10 @@
 """Training supernets: the base class, samplers, callbacks, recalibration."""
 
+from keras_khyper.training.callbacks import (
+    CoefficientTemperatureAnnealing,
+    CoefficientWarmup,
+    GeneratorDiagnostics,
+)
 from keras_khyper.training.recalibration import Recalibrator
 from keras_khyper.training.samplers import SAMPLERS, SPOS, FairNAS, FocusFair, Sampler
 from keras_khyper.training.supernet import Supernet
@@ -7,8 +12,11 @@ from keras_khyper.training.supernet import Supernet
 __all__ = [
     "SAMPLERS",
     "SPOS",
+    "CoefficientTemperatureAnnealing",
+    "CoefficientWarmup",
     "FairNAS",
     "FocusFair",
+    "GeneratorDiagnostics",
     "Recalibrator",
     "Sampler",
     "Supernet",

@@ -127,7 +127,9 @@ class SPOS(Sampler):
 
     def __init__(self, num_subnets=1):
         if num_subnets < 1:
-            raise ValueError(f"num_subnets must be at least 1. Received: {num_subnets=}")
+            raise ValueError(
+                f"num_subnets must be at least 1. Received: {num_subnets=}"
+            )
         self.num_subnets = num_subnets
 
     def sample(self, arch_logits, seed, shape=()):

@@ -99,9 +99,7 @@ def _update_subnets(model, x, y, soft_labels, sample_weight, archs):
     )
     _apply(model, gradients, variables, decay=0.0)
     replicas = backend.num_replicas()
-    model.subnet_loss_metric.update_state(
-        loss * replicas, sample_weight=_batch_size(x)
-    )
+    model.subnet_loss_metric.update_state(loss * replicas, sample_weight=_batch_size(x))
     labels = y if len(y.shape) == 1 else ops.argmax(y, axis=-1)
     hits = ops.equal(ops.argmax(logits, axis=-1), ops.cast(labels, "int32")[None])
     model.subnet_accuracy_metric.update_state(ops.cast(hits, "float32"))

@@ -100,9 +100,7 @@ class Supernet(backend.SupernetTrainer, keras.Model):
         )
         if self.encoder is not None:
             self.encoder.build((None, decisions, candidates))
-        self.input_spec = keras.layers.InputSpec(
-            ndim=4, axes={-1: input_shape[-1]}
-        )
+        self.input_spec = keras.layers.InputSpec(ndim=4, axes={-1: input_shape[-1]})
 
     def body(self, x, route):
         """Return logits: [B, Y], or [S, B, Y] on a fair route."""
@@ -296,7 +294,10 @@ class Supernet(backend.SupernetTrainer, keras.Model):
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """Update the teacher's metrics; leaves out those of the subnets."""
         results = super().compute_metrics(x, y, y_pred, sample_weight)
-        subnet_metrics = (self.subnet_loss_metric.name, self.subnet_accuracy_metric.name)
+        subnet_metrics = (
+            self.subnet_loss_metric.name,
+            self.subnet_accuracy_metric.name,
+        )
         return {k: v for k, v in results.items() if k not in subnet_metrics}
 
     def static_network(self, arch):

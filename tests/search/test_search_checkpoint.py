@@ -167,12 +167,19 @@ def test_a_crash_while_writing_leaves_the_old_checkpoint(toys, tmp_path, monkeyp
     assert resumed.to_dict() == whole.to_dict()
 
 
-def test_unwritable_path_costs_no_evaluation(toys, tmp_path):
+def test_unwritable_path_costs_no_evaluation(toys, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     evaluator = toys.RecordingEvaluator(toys.rugged)
     for path in (tmp_path / "file" / "c.json", tmp_path):
         with pytest.raises(ValueError, match="cannot be (written|read)"):
             build("evolution", evaluator, path, toys).run()
+
+    def refuse(*args):
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr(checkpoint.os, "replace", refuse)
+    with pytest.raises(ValueError, match="cannot be written .read-only.*c.json"):
+        build("evolution", evaluator, tmp_path / "c.json", toys).run()
     assert evaluator.batches == []
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from keras_khyper import search as ks
+from keras_khyper.search.feasible import FeasibleSpace
 from keras_khyper.spaces import NASBench201, SearchSpace
 
 
@@ -103,6 +104,36 @@ def test_jointly_unreachable_in_a_huge_space():
     # Each alone was reached, the first by descent only.
     reached = re.findall("reaches from (-?[0-9]+) to", str(error.value))
     assert [0 <= int(reached[0]) <= 10, -160 <= int(reached[1]) <= -11] == [True, True]
+
+
+def test_conflicting_limits_out_of_reach_of_sampling_are_not_blamed_alone():
+    # Uniform draws lie between 20 and 140: both limits are met by descent only.
+    constraints = [
+        ks.MaxCost(total, 10, "sum"),
+        ks.MaxCost(lambda archs: -total(archs), -150, "minus_sum"),
+    ]
+    with pytest.raises(ValueError, match="one by one, but no architecture"):
+        run(HUGE, constraints)
+
+
+def test_few_feasible_architectures_are_drawn_uniformly(toys):
+    # 20 of 15,625: draws find about five, the rest comes from the whole space.
+    allowed = toys.every_arch(6, 5)[300::781]
+    keys = {tuple(arch) for arch in allowed.tolist()}
+
+    def forbidden(archs):
+        return [tuple(arch) not in keys for arch in archs.tolist()]
+
+    feasible = FeasibleSpace(NASBench201(), [ks.MaxCost(forbidden, 0, "forbidden")])
+    counts = dict.fromkeys(keys, 0)
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        drawn = feasible.sample(10, set(), rng).tolist()
+        assert len(drawn) == 10
+        for arch in drawn:
+            counts[tuple(arch)] += 1
+    # Binomial(60, 1/2): mean 30, deviation 3.9.
+    assert len(keys) == 20 and 12 < min(counts.values()) < max(counts.values()) < 48
 
 
 def test_a_tight_limit_in_a_huge_space_is_found():

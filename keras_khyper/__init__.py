@@ -1,0 +1,36 @@
+"""Train one supernet over a topology search space, deploy any of its subnets.
+
+Kshot-Hypernet on Keras 3: kernels generated from the architecture, in-place
+distillation from the whole supernet, Focus-Fair sampling.
+
+>>> import keras_khyper as kk
+>>> supernet = kk.models.NASBench201Supernet(num_classes=10)
+"""
+
+from keras_khyper import (
+    data,
+    evaluation,
+    export,
+    layers,
+    models,
+    profiling,
+    search,
+    spaces,
+    training,
+)
+from keras_khyper.training.supernet import Supernet
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Supernet",
+    "data",
+    "evaluation",
+    "export",
+    "layers",
+    "models",
+    "profiling",
+    "search",
+    "spaces",
+    "training",
+]

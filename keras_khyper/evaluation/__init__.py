@@ -1,0 +1,21 @@
+"""Evaluating subnets and comparing them with benchmark tables."""
+
+from keras_khyper.evaluation.evaluator import SubnetEvaluator
+from keras_khyper.evaluation.statistics import (
+    bootstrap_interval,
+    kendall_tau,
+    spearman,
+    summarize,
+    top_k_regret,
+)
+from keras_khyper.evaluation.table import NASBench201Table
+
+__all__ = [
+    "NASBench201Table",
+    "SubnetEvaluator",
+    "bootstrap_interval",
+    "kendall_tau",
+    "spearman",
+    "summarize",
+    "top_k_regret",
+]

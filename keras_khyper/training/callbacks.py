@@ -1,0 +1,197 @@
+"""Keras callbacks of supernet training.
+
+Shapes: ``D`` decisions, ``K`` candidates, ``N`` shots, ``R`` rank.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_khyper import backend
+from keras_khyper.layers.kernel_generators import KShotHypernetKernel
+
+
+class CoefficientWarmup(keras.callbacks.Callback):
+    """Equal coefficients in the first epochs (paper Algorithm 1, appendix A.1).
+
+    Sets the encoder's coefficient temperature to infinity, then to one. It
+    reads nothing but the epoch, so a resumed run goes on correctly.
+
+    Args:
+        epochs: Warm-up epochs; the paper takes 5 of 300.
+
+    Raises:
+        ValueError: ``epochs`` is negative.
+
+    Example:
+
+    >>> supernet.fit(train, callbacks=[kk.training.CoefficientWarmup(epochs=5)])
+    """
+
+    def __init__(self, epochs=5):
+        super().__init__()
+        if epochs < 0:
+            raise ValueError(f"epochs must not be negative. Received: {epochs=}")
+        self.epochs = epochs
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Set the temperature of this epoch."""
+        del logs
+        if self.model.encoder is not None:
+            temperature = np.inf if epoch < self.epochs else 1.0
+            self.model.encoder.coefficient_temperature.assign(temperature)
+
+
+class CoefficientTemperatureAnnealing(keras.callbacks.Callback):
+    """Linear annealing of the coefficient temperature (appendix A.1, ImageNet).
+
+    The temperature is set before every batch.
+
+    Args:
+        epochs: Epochs until ``end`` is reached; the paper takes 10.
+        start: First temperature; the paper takes 30.
+        end: Last temperature; the paper takes 1.
+
+    Raises:
+        ValueError: ``epochs`` or a temperature is not positive.
+
+    Example:
+
+    >>> annealing = kk.training.CoefficientTemperatureAnnealing(epochs=10)
+    """
+
+    def __init__(self, epochs=10, start=30.0, end=1.0):
+        super().__init__()
+        if not (epochs > 0 and start > 0 and end > 0):
+            raise ValueError(
+                "epochs and temperatures must be positive. Received: "
+                f"{epochs=}, {start=}, {end=}"
+            )
+        self.epochs = epochs
+        self.start = start
+        self.end = end
+        self._epoch = 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Note the epoch and set its first temperature."""
+        del logs
+        self._epoch = epoch
+        self._set(0)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        """Set the temperature of this batch."""
+        del logs
+        if self._epoch <= self.epochs:
+            backend.sync_variables(self.model)
+            self._set(batch)
+
+    def temperature(self, epoch, batch, steps_per_epoch):
+        """Return the temperature before a batch."""
+        progress = (epoch + batch / steps_per_epoch) / self.epochs
+        return self.start + (self.end - self.start) * min(1.0, progress)
+
+    def _set(self, batch):
+        if self.model.encoder is None:
+            return
+        steps = self.params.get("steps")
+        if not steps:
+            raise ValueError(
+                "Annealing per step needs a data set of known length. Received: "
+                f"steps={steps}"
+            )
+        self.model.encoder.coefficient_temperature.assign(
+            self.temperature(self._epoch, batch, steps)
+        )
+
+
+class GeneratorDiagnostics(keras.callbacks.Callback):
+    """Adds to the epoch's logs whether the hypernetwork uses its architecture.
+
+    - ``coefficient_entropy``: mean entropy of the coefficients in nats; log N
+      when all are equal.
+    - ``kernel_distance``: mean over pairs of architectures and layers of
+      ``||W_a - W_b|| / ||W_a||``; near zero, the hypernetwork is plain weight
+      sharing in disguise.
+    - ``dictionary_change``, ``basis_change``, ``encoder_change``: norm of the
+      epoch's movement relative to the weights' norm.
+    - ``none_weight``: mean weight of ``none`` in softmax(beta), where the space
+      has such an operation.
+
+    Put it before CSVLogger or TensorBoard in the list of callbacks.
+
+    Args:
+        num_archs: Random architectures to compare.
+        seed: Seed of their draw.
+
+    Example:
+
+    >>> callbacks = [kk.training.GeneratorDiagnostics(), keras.callbacks.CSVLogger(p)]
+    """
+
+    def __init__(self, num_archs=8, seed=0):
+        super().__init__()
+        self.num_archs = num_archs
+        self.seed = seed
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Remember the weights."""
+        del epoch, logs
+        self._before = {name: _values(group) for name, group in self._groups().items()}
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Write the figures into ``logs``."""
+        del epoch
+        if logs is None:
+            return
+        space = self.model.space
+        weights = ops.convert_to_numpy(ops.softmax(self.model.arch_logits))
+        if "none" in space.operations:
+            column = space.operations.index("none")
+            logs["none_weight"] = float(weights[:, column].mean())
+        for name, group in self._groups().items():
+            old, new = self._before[name], _values(group)
+            if len(old) == len(new) and len(new):
+                change = np.linalg.norm(new - old) / np.linalg.norm(new)
+                logs[f"{name}_change"] = float(change)
+        if self.model.encoder is None:
+            return
+        archs = space.sample(self.num_archs, seed=self.seed)
+        features, coefficients = self.model.encode(space.encode(archs))
+        logs["coefficient_entropy"] = _entropy(ops.convert_to_numpy(coefficients))
+        logs["kernel_distance"] = float(
+            np.mean([_distance(g, features, coefficients) for g in self._generators()])
+        )
+
+    def _generators(self):
+        return [
+            layer
+            for layer in self.model._flatten_layers()
+            if isinstance(layer, KShotHypernetKernel)
+        ]
+
+    def _groups(self):
+        generators = self._generators()
+        encoder = self.model.encoder
+        return {
+            "dictionary": [generator.dictionary for generator in generators],
+            "basis": [generator.basis for generator in generators],
+            "encoder": [] if encoder is None else encoder.trainable_variables,
+        }
+
+
+def _values(variables):
+    if not variables:
+        return np.zeros(0, "float32")
+    return np.concatenate([ops.convert_to_numpy(v.value).ravel() for v in variables])
+
+
+def _entropy(coefficients):
+    shares = coefficients / coefficients.sum(axis=-1, keepdims=True)
+    return float(-(shares * np.log(np.maximum(shares, 1e-12))).sum(axis=-1).mean())
+
+
+def _distance(generator, features, coefficients):
+    kernels = ops.convert_to_numpy(generator(features, coefficients))
+    flat = kernels.reshape(len(kernels), -1)
+    differences = np.linalg.norm(flat[1:] - flat[:-1], axis=1)
+    return (differences / np.linalg.norm(flat[1:], axis=1)).mean()

@@ -1,0 +1,92 @@
+"""What every recipe does around an experiment: result files, tables, schedules."""
+
+import dataclasses
+import datetime
+import json
+import math
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+import tempfile
+from importlib import metadata
+from typing import Any
+
+RECIPES = pathlib.Path(__file__).resolve().parent
+RESULTS = RECIPES / "results"
+RUNS = RECIPES.parent / "runs"
+
+_PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy")
+
+
+def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
+    """Write a JSON file atomically.
+
+    Raises:
+        OSError: The folder cannot be written to.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w") as file:
+            json.dump(content, file, indent=1)
+            file.write("\n")
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def provenance(settings: Any, seconds: float) -> dict[str, Any]:
+    """Return what a result file says about how it came about.
+
+    Args:
+        settings: The recipe's dataclass of settings.
+        seconds: Wall time of the run.
+    """
+    import keras
+
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "command": " ".join(["python", pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "settings": {
+            key: str(value) if isinstance(value, pathlib.Path) else value
+            for key, value in dataclasses.asdict(settings).items()
+        },
+        "backend": keras.backend.backend(),
+        "dtype_policy": keras.config.dtype_policy().name,
+        "versions": {"python": platform.python_version(), **versions},
+        "commit": _commit(),
+        "cores": os.cpu_count(),
+        "date": datetime.date.today().isoformat(),
+        "wall_seconds": round(seconds, 1),
+    }
+
+
+def _commit() -> str | None:
+    answer = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],
+        cwd=RECIPES,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return answer.stdout.strip() or None
+
+
+def cosine_by_epoch(learning_rate: float, epochs: int):
+    """Return epoch -> learning rate for `keras.callbacks.LearningRateScheduler`.
+
+    A cosine from ``learning_rate`` to zero, constant within an epoch.
+    """
+
+    def schedule(epoch: int, *_: float) -> float:
+        return 0.5 * learning_rate * (1.0 + math.cos(math.pi * epoch / epochs))
+
+    return schedule

@@ -1,0 +1,328 @@
+"""Train a supernet on NAS-Bench-201's space, rank its subnets without retraining.
+
+    python recipes/nas_bench_201.py paper --data-dir DIR --table TABLE
+    python recipes/nas_bench_201.py two-core --data-dir DIR --table TABLE
+    python recipes/nas_bench_201.py two-core --help       # every size is a flag
+
+`paper` has the numbers of the paper's appendix A.1: four GPUs that see the same
+images and train different subnets, 300 epochs. `two-core` is reduced to about an
+hour on two CPU cores. A killed run goes on where it was: in training from the
+last finished epoch, in evaluation from the last set of subnets. Ends with average
+and maximum accuracy of random subnets, Kendall's tau against the table, and the
+best subnet, tested once and exported.
+"""
+
+import dataclasses
+import json
+import pathlib
+import time
+from typing import Any, Literal
+
+import tyro
+from _common import RESULTS, RUNS, cosine_by_epoch, provenance, write_json
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Settings of one run; the defaults are the paper's."""
+
+    data: str = "cifar10"
+    """A data set of keras_khyper.data.load."""
+    data_dir: pathlib.Path | None = None
+    """Folder of TensorFlow Datasets; downloads to the default one if not given."""
+    table: pathlib.Path | None = None
+    """Folder or CSV of the benchmark's accuracies; no tau without it."""
+    image_size: int = 32
+    channels: int = 16
+    num_cells: int = 5
+    generator: Literal["kshot_hypernet", "shared"] = "kshot_hypernet"
+    rank: int = 32
+    num_shots: int = 64
+    scaling: Literal["normalized", "literal"] = "normalized"
+    encoder_multiplier: float = 0.1
+    """Factor of the encoder's gradients; not in the paper."""
+    sampler: Literal["focus_fair", "fairnas", "spos"] = "focus_fair"
+    sampling_temperature: float = 1.5
+    distillation: bool = True
+    epochs: int = 300
+    warmup_epochs: int | None = None
+    """Epochs of equal coefficients; max(1, round(epochs / 60)) if not given."""
+    batch_size: int = 256
+    learning_rate: float = 0.2
+    weight_decay: float = 5e-4
+    replicas: int = 4
+    """Replicas under MirroredStrategy; 1 trains without a strategy."""
+    same_images: bool = True
+    """Whether replicas see the same images with different subnets."""
+    dtype_policy: str = "float32"
+    validation_size: int = 5000
+    """Images held out of training; they select."""
+    num_archs: int = 15_625
+    """Random distinct architectures to evaluate."""
+    calibration_images: int = 2048
+    export: bool = True
+    """Whether to export and verify the best subnet."""
+    seed: int = 0
+    name: str = "nas_bench_201"
+    """Names the run's folder under runs/ and its result file."""
+    output: pathlib.Path = RESULTS
+
+
+PRESETS = {
+    "paper": ("The paper's appendix A.1.", Settings()),
+    "two-core": (
+        "About an hour on two CPU cores.",
+        Settings(
+            image_size=16,
+            num_cells=1,
+            epochs=15,
+            batch_size=128,
+            learning_rate=0.1,
+            replicas=1,
+            num_archs=500,
+            name="nas_bench_201_two_core",
+        ),
+    ),
+    "smoke": (
+        "Under a minute, on the offline images: does it run?",
+        Settings(
+            data="mnist_5k",
+            image_size=16,
+            channels=4,
+            num_cells=1,
+            rank=4,
+            num_shots=4,
+            epochs=2,
+            batch_size=256,
+            learning_rate=0.1,
+            replicas=1,
+            validation_size=500,
+            num_archs=10,
+            calibration_images=256,
+            export=False,
+            name="nas_bench_201_smoke",
+            output=RUNS,
+        ),
+    ),
+}
+
+
+def load_data(settings: Settings) -> Any:
+    """Load the images; see `keras_khyper.data.load`."""
+    import keras_khyper as kk
+
+    options = {
+        "image_size": settings.image_size,
+        "validation_size": settings.validation_size,
+    }
+    if settings.data.startswith("cifar"):
+        options["data_dir"] = settings.data_dir
+    return kk.data.load(settings.data, **options)
+
+
+def make_supernet(settings: Settings, data: Any) -> Any:
+    """Build and compile the supernet."""
+    import keras
+
+    import keras_khyper as kk
+
+    keras.utils.set_random_seed(settings.seed)
+    supernet = kk.models.NASBench201Supernet(
+        data.num_classes,
+        settings.channels,
+        settings.num_cells,
+        generator=settings.generator,
+        rank=settings.rank,
+        num_shots=settings.num_shots,
+        scaling=settings.scaling,
+        seed=settings.seed,
+    )
+    supernet.build((None, *data.image_shape))
+    sampler = settings.sampler
+    if sampler == "focus_fair":
+        sampler = kk.training.FocusFair(settings.sampling_temperature)
+    supernet.compile(
+        keras.optimizers.SGD(settings.learning_rate, momentum=0.9, nesterov=True),
+        sampler=sampler,
+        distillation=settings.distillation,
+        weight_decay=settings.weight_decay,
+        encoder_learning_rate_multiplier=settings.encoder_multiplier,
+        metrics=["accuracy"],
+    )
+    return supernet
+
+
+def train(settings: Settings, supernet: Any, data: Any, folder: pathlib.Path) -> None:
+    """Run Algorithm 1; resumes from the folder's backup."""
+    import keras
+
+    import keras_khyper as kk
+
+    repeats = settings.replicas if settings.same_images else 1
+    batches = kk.data.AugmentedBatches(
+        data.train_images,
+        data.train_labels,
+        settings.batch_size * settings.replicas // repeats,
+        data.mean,
+        data.std,
+        crop_padding=settings.image_size // 8,
+        flip=settings.data != "mnist_5k",
+        seed=settings.seed,
+        repeats=repeats,
+    )
+    warmup = settings.warmup_epochs
+    if warmup is None:
+        warmup = max(1, round(settings.epochs / 60))
+    supernet.fit(
+        batches,
+        epochs=settings.epochs,
+        shuffle=False,
+        verbose=2,
+        validation_data=(
+            data.normalize(data.validation_images),
+            data.validation_labels,
+        ),
+        validation_batch_size=500,
+        callbacks=[
+            kk.data.SetEpoch(batches),
+            kk.training.CoefficientWarmup(warmup),
+            keras.callbacks.LearningRateScheduler(
+                cosine_by_epoch(settings.learning_rate, settings.epochs)
+            ),
+            keras.callbacks.TerminateOnNaN(),
+            kk.training.GeneratorDiagnostics(),
+            keras.callbacks.CSVLogger(str(folder / "history.csv"), append=True),
+            keras.callbacks.BackupAndRestore(str(folder / "backup")),
+        ],
+    )
+
+
+def evaluate(
+    settings: Settings, supernet: Any, data: Any, folder: pathlib.Path
+) -> tuple[dict[str, Any], Any]:
+    """Evaluate random subnets on the held-out images; returns the best one."""
+    import keras_khyper as kk
+
+    space = supernet.space
+    archs = space.sample(min(settings.num_archs, len(space)), seed=settings.seed)
+    evaluator = kk.evaluation.SubnetEvaluator(
+        supernet,
+        data.calibration_images(settings.calibration_images, seed=settings.seed),
+        (data.normalize(data.validation_images), data.validation_labels),
+        results_path=folder / "subnets.jsonl",
+    )
+    accuracy = 100.0 * evaluator.evaluate(archs)
+    if settings.table is None:
+        summary = kk.evaluation.summarize(accuracy)
+    else:
+        table = kk.evaluation.NASBench201Table.load(settings.table)
+        summary = kk.evaluation.summarize(
+            accuracy,
+            table.accuracy(archs, settings.data),
+            baselines={"flops": supernet.subnet_macs(archs)},
+            chance=100.0 / data.num_classes,
+        )
+    summary["split"] = f"{len(data.validation_labels)} images held out of training"
+    return summary, archs[accuracy.argmax()]
+
+
+def deploy(
+    settings: Settings, supernet: Any, arch: Any, data: Any, folder: pathlib.Path
+) -> dict[str, Any]:
+    """Materialise the best subnet, test it once, export and verify it."""
+    import numpy as np
+
+    import keras_khyper as kk
+
+    calibration = data.calibration_images(
+        settings.calibration_images, seed=settings.seed
+    )
+    images = data.normalize(data.test_images)
+    network = supernet.materialize(arch, calibration)
+    logits = network.predict(images, batch_size=500, verbose=0)
+    coset = supernet.space.coset(arch)
+    statistics = kk.training.Recalibrator(supernet, calibration).statistics(coset)
+    reference, _ = supernet.call_subnets(images[:500], coset, statistics)
+    report = {
+        "arch": supernet.space.to_string(arch),
+        "split": f"all {len(images)} test images, read once",
+        "test_accuracy": float(100.0 * (logits.argmax(1) == data.test_labels).mean()),
+        "params": int(supernet.subnet_params(arch)),
+        "macs": int(supernet.subnet_macs(arch)),
+        "max_difference_from_supernet": float(
+            np.abs(logits[:500] - np.asarray(reference)[0]).max()
+        ),
+    }
+    network.save(folder / "best.keras")
+    for quantization in (None, "float16", "int8"):
+        exported = kk.export.to_tflite(
+            network,
+            folder / f"best_{quantization or 'float32'}.tflite",
+            quantization=quantization,
+            representative_data=calibration[:256],
+            verification_data=images[:2000],
+        )
+        report[f"tflite_{quantization or 'float32'}"] = {
+            **exported.to_dict(),
+            "path": pathlib.Path(exported.path).name,
+        }
+    return report
+
+
+def open_folder(settings: Settings) -> pathlib.Path:
+    """Make the run's folder; a folder of other settings is refused."""
+    folder = RUNS / settings.name
+    text = json.dumps(dataclasses.asdict(settings), default=str, indent=1)
+    file = folder / "settings.json"
+    if file.exists() and file.read_text() != text:
+        raise ValueError(
+            "The run's folder holds a run with other settings: remove it, or give "
+            f"another --name. Received: folder={folder}"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    return folder
+
+
+def main(settings: Settings) -> None:
+    """Train, evaluate, deploy, write the result file."""
+    import keras
+
+    keras.config.set_dtype_policy(settings.dtype_policy)
+    folder = open_folder(settings)
+    start = time.monotonic()
+    data = load_data(settings)
+    trained = folder / "supernet.keras"
+    if trained.exists():
+        supernet = keras.models.load_model(trained)
+    elif settings.replicas > 1:
+        import tensorflow as tf
+
+        devices = [device.name[-5:] for device in tf.config.list_logical_devices()]
+        print(f"MirroredStrategy over {settings.replicas} of {devices}")
+        with tf.distribute.MirroredStrategy().scope():
+            supernet = make_supernet(settings, data)
+        train(settings, supernet, data, folder)
+        supernet.save(trained)
+    else:
+        supernet = make_supernet(settings, data)
+        train(settings, supernet, data, folder)
+        supernet.save(trained)
+    training_seconds = time.monotonic() - start
+    summary, best = evaluate(settings, supernet, data, folder)
+    result: dict[str, Any] = {"subnets": summary}
+    if settings.export:
+        result["best"] = deploy(settings, supernet, best, data, folder)
+    result["history"] = (folder / "history.csv").read_text().splitlines()
+    result["training_seconds"] = round(training_seconds, 1)
+    result.update(provenance(settings, time.monotonic() - start))
+    path = settings.output / f"{settings.name}.json"
+    write_json(path, result)
+    print(json.dumps(result["subnets"], indent=1))
+    if settings.export:
+        print(f"Best subnet: {result['best']['test_accuracy']:.2f}% on test images")
+    print(f"Written: {path}")
+
+
+if __name__ == "__main__":
+    main(tyro.extras.overridable_config_cli(PRESETS, description=__doc__))
