@@ -4,6 +4,7 @@ from keras_khyper.evaluation.evaluator import SubnetEvaluator
 from keras_khyper.evaluation.statistics import (
     bootstrap_interval,
     kendall_tau,
+    precision_at_k,
     spearman,
     summarize,
     top_k_regret,
@@ -15,6 +16,7 @@ __all__ = [
     "SubnetEvaluator",
     "bootstrap_interval",
     "kendall_tau",
+    "precision_at_k",
     "spearman",
     "summarize",
     "top_k_regret",

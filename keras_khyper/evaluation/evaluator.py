@@ -45,7 +45,6 @@ class SubnetEvaluator:
             other weights or data.
 
     Example:
-
     >>> evaluator = kk.evaluation.SubnetEvaluator(
     ...     supernet, data.calibration_images(2048), (images, labels)
     ... )

@@ -126,7 +126,6 @@ class ArchitectureEncoder(layers.Layer):
         ValueError: ``scaling`` is unknown.
 
     Example:
-
     >>> encoder = kk.layers.ArchitectureEncoder(rank=32, num_shots=64)
     >>> features, coefficients = encoder(space.encode(archs))
     """

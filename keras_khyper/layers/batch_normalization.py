@@ -26,7 +26,6 @@ class SubnetBatchNormalization(keras.layers.Layer):
     Input shape: [B, H, W, C]. Output shape: the same.
 
     Example:
-
     >>> layer = kk.layers.SubnetBatchNormalization()
     >>> y = layer(x, training=True)              # teacher
     >>> y, mean, variance = layer.normalize_batch(x)     # a subnet in training

@@ -37,7 +37,6 @@ class GeneratedConv2D(keras.layers.Layer):
         ValueError: ``kernel_size`` is even.
 
     Example:
-
     >>> conv = kk.layers.GeneratedConv2D(64, 3)
     >>> y = conv(x, features[0], coefficients[0])
     """

@@ -86,7 +86,6 @@ class KShotHypernetKernel(KernelGenerator):
         ValueError: ``scaling`` is unknown.
 
     Example:
-
     >>> generator = kk.layers.KShotHypernetKernel(rank=32, num_shots=64)
     >>> generator.build((3, 3, 16, 16))
     >>> kernels = generator(features, coefficients)      # [S, 3, 3, 16, 16]

@@ -3,7 +3,6 @@
 Shapes: ``B`` batch, ``H W`` space, ``C`` channels.
 """
 
-import keras
 from keras import layers, ops
 
 from keras_khyper.layers.batch_normalization import SubnetBatchNormalization

@@ -47,7 +47,6 @@ class NASBench201Supernet(Supernet):
         ValueError: H or W is not a multiple of 4.
 
     Example:
-
     >>> supernet = kk.models.NASBench201Supernet(num_classes=10)
     >>> logits = supernet(images)                                # teacher
     >>> logits = supernet(images, arch=supernet.space.sample(1)[0])  # a subnet

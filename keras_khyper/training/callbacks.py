@@ -24,7 +24,6 @@ class CoefficientWarmup(keras.callbacks.Callback):
         ValueError: ``epochs`` is negative.
 
     Example:
-
     >>> supernet.fit(train, callbacks=[kk.training.CoefficientWarmup(epochs=5)])
     """
 
@@ -56,7 +55,6 @@ class CoefficientTemperatureAnnealing(keras.callbacks.Callback):
         ValueError: ``epochs`` or a temperature is not positive.
 
     Example:
-
     >>> annealing = kk.training.CoefficientTemperatureAnnealing(epochs=10)
     """
 
@@ -124,7 +122,6 @@ class GeneratorDiagnostics(keras.callbacks.Callback):
         seed: Seed of their draw.
 
     Example:
-
     >>> callbacks = [kk.training.GeneratorDiagnostics(), keras.callbacks.CSVLogger(p)]
     """
 

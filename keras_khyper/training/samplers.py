@@ -64,7 +64,6 @@ class FocusFair(Sampler):
         ValueError: The temperature is not positive.
 
     Example:
-
     >>> sampler = kk.training.FocusFair(sampling_temperature=1.5)
     >>> archs = sampler.sample(supernet.arch_logits, seed=0)     # int [K, D]
     """
@@ -96,7 +95,6 @@ class FairNAS(Sampler):
     """Strict fairness (Chu et al., 2021): Focus-Fair with beta = 0.
 
     Example:
-
     >>> archs = kk.training.FairNAS().sample(supernet.arch_logits, seed=0)
     """
 
@@ -121,7 +119,6 @@ class SPOS(Sampler):
         ValueError: ``num_subnets`` is below 1.
 
     Example:
-
     >>> archs = kk.training.SPOS().sample(supernet.arch_logits, seed=0)
     """
 

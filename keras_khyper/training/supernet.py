@@ -242,7 +242,8 @@ class Supernet(backend.SupernetTrainer, keras.Model):
         """
         if fair_sets_per_step < 1:
             raise ValueError(
-                f"fair_sets_per_step must be at least 1. Received: {fair_sets_per_step=}"
+                "fair_sets_per_step must be at least 1. Received: "
+                f"{fair_sets_per_step=}"
             )
         if self.compute_dtype == "float16":
             raise ValueError(
