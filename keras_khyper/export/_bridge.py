@@ -52,7 +52,7 @@ def export(
     _checks.check_installed("tensorflow", "tensorflow-cpu", "Exporting")
     _checks.check_model(model)
     images, verification = _checks.verification_images(verification_data, model)
-    representative = None
+    representative = images[:0]
     if representative_data is not None:
         representative = _checks.to_images(
             representative_data, model, "representative_data"
@@ -82,15 +82,14 @@ def _convert_in_subprocess(
     path: pathlib.Path,
     settings: Settings,
     images: np.ndarray,
-    representative: np.ndarray | None,
+    representative: np.ndarray,
 ) -> Run:
     """`convert_and_run`, in a process whose backend is TensorFlow."""
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         model.save(folder / "model.keras")
         np.save(folder / "images.npy", images)
-        if representative is not None:
-            np.save(folder / "representative.npy", representative)
+        np.save(folder / "representative.npy", representative)
         request = {"path": str(path.absolute()), **dataclasses.asdict(settings)}
         (folder / "request.json").write_text(json.dumps(request))
         command = [sys.executable, "-m", "keras_khyper.export._tensorflow_worker"]

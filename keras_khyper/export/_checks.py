@@ -43,7 +43,7 @@ def check_model(model: keras.Model) -> None:
             f"keras.config.image_data_format()={keras.config.image_data_format()}"
         )
     inputs, outputs = getattr(model, "inputs", None), getattr(model, "outputs", None)
-    if not inputs or len(inputs) != 1 or len(outputs) != 1:
+    if not inputs or not outputs or len(inputs) != 1 or len(outputs) != 1:
         raise ValueError(
             "The model must be built, with one input and one output. Received: "
             f"inputs={inputs}, outputs={outputs}"

@@ -38,7 +38,7 @@ def convert_and_run(
     path: pathlib.Path,
     settings: Settings,
     images: np.ndarray,
-    representative: np.ndarray | None,
+    representative: np.ndarray,
 ) -> Run:
     """Writes `model` to `path` under the TensorFlow backend and runs the file.
 
@@ -47,7 +47,7 @@ def convert_and_run(
         path: the file or folder to write.
         settings: what to write.
         images: images on which the file is run.
-        representative: images from which int8 ranges are taken.
+        representative: images from which int8 ranges are taken; else empty.
 
     Returns:
         The file's outputs and latency.
@@ -93,7 +93,7 @@ def _write_saved_model(
 
 
 def _tflite_content(
-    model: keras.Model, settings: Settings, representative: np.ndarray | None
+    model: keras.Model, settings: Settings, representative: np.ndarray
 ) -> bytes:
     import tensorflow as tf
 

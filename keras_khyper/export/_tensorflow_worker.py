@@ -1,8 +1,8 @@
 """Converts a saved model under TensorFlow; started by `_bridge`.
 
 The only argument is a folder with `request.json`, `model.keras`, `images.npy`
-and perhaps `representative.npy`; `outputs.npy` and `result.json` are written
-into it, the exported file to the request's path.
+and `representative.npy`; `outputs.npy` and `result.json` are written into it,
+the exported file to the request's path.
 """
 
 import json
@@ -19,13 +19,12 @@ def main(folder: pathlib.Path) -> None:
     """Answers the request in `folder`."""
     request = json.loads((folder / "request.json").read_text())
     path = pathlib.Path(request.pop("path"))
-    representative = folder / "representative.npy"
     run = convert_and_run(
         keras.models.load_model(folder / "model.keras", compile=False),
         path,
         Settings(**request),
         np.load(folder / "images.npy"),
-        np.load(representative) if representative.exists() else None,
+        np.load(folder / "representative.npy"),
     )
     np.save(folder / "outputs.npy", run.outputs)
     (folder / "result.json").write_text(json.dumps({"latency_ms": run.latency_ms}))

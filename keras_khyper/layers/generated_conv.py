@@ -52,7 +52,7 @@ class GeneratedConv2D(keras.layers.Layer):
         self.strides = strides
         self.generator = generator
 
-    def build(self, input_shape, features_shape=None, coefficients_shape=None):
+    def build(self, inputs_shape, features_shape=None, coefficients_shape=None):
         """Build the generator for the kernel [k, k, I, O]."""
         if self.generator is None:
             if features_shape is None or coefficients_shape is None:
@@ -66,7 +66,7 @@ class GeneratedConv2D(keras.layers.Layer):
             )
         if not self.generator.built:
             size = self.kernel_size
-            self.generator.build((size, size, input_shape[-1], self.filters))
+            self.generator.build((size, size, inputs_shape[-1], self.filters))
 
     def call(self, inputs, features=None, coefficients=None):
         """Convolve with the kernel of one architecture."""
@@ -90,9 +90,12 @@ class GeneratedConv2D(keras.layers.Layer):
         x = ops.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
         return ops.conv(x, kernel, strides=self.strides, padding="valid")
 
-    def compute_output_shape(self, input_shape, *unused_shapes, **unused):
+    def compute_output_shape(
+        self, inputs_shape, features_shape=None, coefficients_shape=None
+    ):
         """Return [B, ceil(H / strides), ceil(W / strides), O]."""
-        batch, height, width, _ = input_shape
+        del features_shape, coefficients_shape
+        batch, height, width, _ = inputs_shape
         spatial = [
             None if n is None else -(-n // self.strides) for n in (height, width)
         ]

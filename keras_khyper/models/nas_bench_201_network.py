@@ -143,24 +143,21 @@ def _check(
 def _without_dead_edges(
     space: NASBench201, operations: list[str | None]
 ) -> list[str | None]:
-    """Replaces by None the operations that cannot change the cell's output."""
-    last = space.num_nodes - 1
-    kept = [op if op != _NONE else None for op in operations]
-    edges = list(zip(space.edges, range(len(kept)), strict=True))
+    """Replaces by None what adds zero: `none`, and skips and pools of zero nodes.
 
+    What then has no path to the output needs no care: a functional model holds
+    only layers that lead to its output.
+    """
+    kept: list[str | None] = []
     not_zero = {0}
-    for (source, target), edge in edges:  # a node's inputs come before its outputs
-        if kept[edge] in _KERNEL_SIZES or (kept[edge] and source in not_zero):
+    for (source, target), operation in zip(space.edges, operations, strict=True):
+        # A node's incoming edges come before its outgoing ones.
+        passes = operation in (_SKIP, _POOL) and source in not_zero
+        if operation in _KERNEL_SIZES or passes:
             not_zero.add(target)
+            kept.append(operation)
         else:
-            kept[edge] = None
-
-    reaches_output = {last}
-    for (source, target), edge in reversed(edges):
-        if kept[edge] and target in reaches_output:
-            reaches_output.add(source)
-        else:
-            kept[edge] = None
+            kept.append(None)
     return kept
 
 

@@ -229,12 +229,13 @@ def _operation_macs(operation: Any, inputs: list[_Shape], output: _Shape) -> int
 
 def _values(shape: _Shape, operation: Any) -> int:
     """Number of values of one example."""
-    if any(size is None for size in shape[1:]):
+    sizes = [size for size in shape[1:] if size is not None]
+    if len(sizes) < len(shape) - 1:
         raise ValueError(
             "All sizes but the batch must be known; give input_shape. Received: "
             f"shape={shape} at layer {operation.name}"
         )
-    return math.prod(shape[1:])
+    return math.prod(sizes)
 
 
 def _size(variable: keras.Variable) -> int:

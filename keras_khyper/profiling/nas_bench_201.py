@@ -14,7 +14,7 @@ _NUM_STAGES = 3
 class _Conv(NamedTuple):
     """A kind of convolution: how often it occurs, its kernel, where it runs."""
 
-    count: np.ndarray | int
+    occurrences: np.ndarray
     kernel_values: int
     out_channels: int
     positions: int
@@ -53,10 +53,10 @@ def nas_bench_201_params(
     """
     _check(channels=channels, num_cells=num_cells, num_classes=num_classes)
     _check(image_channels=image_channels)
-    total = 2 * 4 * channels + (4 * channels + 1) * num_classes
+    total = np.asarray(2 * 4 * channels + (4 * channels + 1) * num_classes)
     for conv in _convolutions(archs, channels, num_cells, image_channels, (4, 4)):
         norm_values = 2 * conv.out_channels if conv.batch_norm else 0
-        total = total + conv.count * (conv.kernel_values + norm_values)
+        total = total + conv.occurrences * (conv.kernel_values + norm_values)
     return np.asarray(total, dtype=np.int64)
 
 
@@ -95,19 +95,21 @@ def nas_bench_201_macs(
     """
     _check(channels=channels, num_cells=num_cells, num_classes=num_classes)
     _check(image_channels=image_channels)
-    is_int = isinstance(image_size, int | np.integer)
-    height, width = (image_size, image_size) if is_int else image_size
+    if isinstance(image_size, int):
+        height = width = image_size
+    else:
+        height, width = image_size
     _check(image_height=height, image_width=width)
     if height % 4 or width % 4:
         raise ValueError(
             "Height and width must be multiples of 4: two reductions halve them. "
             f"Received: image_size={image_size}"
         )
-    total = 4 * channels * num_classes
+    total = np.asarray(4 * channels * num_classes)
     for conv in _convolutions(
         archs, channels, num_cells, image_channels, (height, width)
     ):
-        total = total + conv.count * conv.kernel_values * conv.positions
+        total = total + conv.occurrences * conv.kernel_values * conv.positions
     return np.asarray(total, dtype=np.int64)
 
 
@@ -122,16 +124,17 @@ def _convolutions(
     archs = space.validate(archs)
     num_1x1 = np.sum(archs == space.operations.index("nor_conv_1x1"), axis=-1)
     num_3x3 = np.sum(archs == space.operations.index("nor_conv_3x3"), axis=-1)
+    once = np.ones_like(num_1x1)
     positions = image_size[0] * image_size[1]
-    yield _Conv(1, 9 * image_channels * channels, channels, positions)
+    yield _Conv(once, 9 * image_channels * channels, channels, positions)
     for stage in range(_NUM_STAGES):
         width = channels * 2**stage
         if stage > 0:
             positions //= 4
             half = width // 2
-            yield _Conv(1, 9 * half * width, width, positions)
-            yield _Conv(1, 9 * width * width, width, positions)
-            yield _Conv(1, half * width, width, positions, batch_norm=False)
+            yield _Conv(once, 9 * half * width, width, positions)
+            yield _Conv(once, 9 * width * width, width, positions)
+            yield _Conv(once, half * width, width, positions, batch_norm=False)
         yield _Conv(num_cells * num_1x1, width * width, width, positions)
         yield _Conv(num_cells * num_3x3, 9 * width * width, width, positions)
 
