@@ -53,10 +53,12 @@ def provenance(settings: Any, seconds: float) -> dict[str, Any]:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
+    # Folders of one machine mean nothing on another: only their last names stay.
+    arguments = [pathlib.Path(word).name if "/" in word else word for word in sys.argv]
     return {
-        "command": " ".join(["python", pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": " ".join(["python", *arguments]),
         "settings": {
-            key: str(value) if isinstance(value, pathlib.Path) else value
+            key: value.name if isinstance(value, pathlib.Path) else value
             for key, value in dataclasses.asdict(settings).items()
         },
         "backend": keras.backend.backend(),

@@ -17,13 +17,17 @@ from _common import RESULTS, provenance, write_json
 
 # name -> (generator, scaling, learning rate, encoder's multiplier)
 VARIANTS = {
-    "shared": ("shared", "normalized", 0.1, 1.0),
+    "shared": ("shared", "matched", 0.1, 1.0),
     "literal": ("kshot_hypernet", "literal", 0.1, 1.0),
-    "literal, encoder x 0.1": ("kshot_hypernet", "literal", 0.1, 0.1),
     "normalized": ("kshot_hypernet", "normalized", 0.1, 1.0),
-    "normalized, encoder x 0.1": ("kshot_hypernet", "normalized", 0.1, 0.1),
-    "normalized, encoder x 0.01": ("kshot_hypernet", "normalized", 0.1, 0.01),
-    "normalized, lr x 0.5": ("kshot_hypernet", "normalized", 0.05, 0.2),
+    "normalized, lr x 0.3": ("kshot_hypernet", "normalized", 0.03, 1.0),
+    "matched": ("kshot_hypernet", "matched", 0.1, 1.0),
+    "matched, encoder x 0.1": ("kshot_hypernet", "matched", 0.1, 0.1),
+    "matched, encoder x 0.01": ("kshot_hypernet", "matched", 0.1, 0.01),
+    "matched, encoder x 0.001": ("kshot_hypernet", "matched", 0.1, 0.001),
+    "matched, encoder x 0.0001": ("kshot_hypernet", "matched", 0.1, 0.0001),
+    "matched, frozen encoder": ("kshot_hypernet", "matched", 0.1, 0.0),
+    "matched, frozen encoder, lr x 3": ("kshot_hypernet", "matched", 0.3, 0.0),
 }
 
 

@@ -38,8 +38,8 @@ class Settings:
     generator: Literal["kshot_hypernet", "shared"] = "kshot_hypernet"
     rank: int = 32
     num_shots: int = 64
-    scaling: Literal["normalized", "literal"] = "normalized"
-    encoder_multiplier: float = 0.1
+    scaling: Literal["matched", "normalized", "literal"] = "matched"
+    encoder_multiplier: float = 0.001
     """Factor of the encoder's gradients; not in the paper."""
     sampler: Literal["focus_fair", "fairnas", "spos"] = "focus_fair"
     sampling_temperature: float = 1.5
@@ -75,7 +75,7 @@ PRESETS = {
         Settings(
             image_size=16,
             num_cells=1,
-            epochs=15,
+            epochs=10,
             batch_size=128,
             learning_rate=0.1,
             replicas=1,

@@ -45,9 +45,11 @@ class SupernetTrainer:
     """Connects ``update_step`` to the TensorFlow trainer of Keras."""
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        # Keras builds here only under a strategy. Otherwise it makes the
-        # variables of metrics and optimizer while tracing the step, and a
-        # tf.function that makes variables is traced twice.
+        if self._distribute_strategy is not None:
+            super()._maybe_symbolic_build(iterator, data_batch)
+            return
+        # Keras would make the variables of metrics and optimizer while tracing
+        # the step, and a tf.function that makes variables is traced twice.
         self._symbolic_build(iterator=iterator, data_batch=data_batch)
 
     def train_step(self, data):

@@ -107,16 +107,16 @@ class ArchitectureEncoder(layers.Layer):
     through the Coefficient Attention Block.
 
     ``scaling="literal"``: z is the LayerNorm of the mixer's output and the
-    coefficients sum to one. ``scaling="normalized"``: ``z = sqrt(R) Z / ||Z||_F``
-    with ``Z = Z0 + u(alpha)``, Z0 starting at the identity and u at zero, and
-    the coefficients have length one. Positive factors of a kernel vanish in the
+    coefficients sum to one. Otherwise: ``z = sqrt(R) Z / ||Z||_F`` with
+    ``Z = Z0 + u(alpha)``, Z0 starting at the identity and u at zero, and the
+    coefficients have length one. Positive factors of a kernel vanish in the
     BatchNorm behind it.
 
     Args:
         rank: R (h in the paper).
         num_shots: N.
         num_blocks: Number of MLP-Mixer blocks.
-        scaling: ``"normalized"`` or ``"literal"``.
+        scaling: One of `SCALINGS`; all but ``"literal"`` are the same here.
         **kwargs: Passed to `keras.layers.Layer`.
 
     Input shape: [S, D, K], one-hot rows for a subnet, softmax(beta) for the
@@ -131,7 +131,7 @@ class ArchitectureEncoder(layers.Layer):
     """
 
     def __init__(
-        self, rank=32, num_shots=64, num_blocks=2, scaling="normalized", **kwargs
+        self, rank=32, num_shots=64, num_blocks=2, scaling="matched", **kwargs
     ):
         check_scaling(scaling)
         kwargs.setdefault("dtype", "float32")
@@ -146,7 +146,8 @@ class ArchitectureEncoder(layers.Layer):
         decisions, candidates = input_shape[-2:]
         rank = self.rank
         tokens = (None, rank, rank)
-        head_initializer = "zeros" if self.scaling == "normalized" else "glorot_uniform"
+        literal = self.scaling == "literal"
+        head_initializer = "glorot_uniform" if literal else "zeros"
         dtype = self.dtype_policy
         self.embed = layers.Dense(rank, name="embed", dtype=dtype)
         self.embed.build((None, decisions, candidates))
@@ -159,7 +160,7 @@ class ArchitectureEncoder(layers.Layer):
             block.build(tokens)
         self.norm = layers.LayerNormalization(name="norm", dtype=dtype)
         self.norm.build(tokens)
-        if self.scaling == "normalized":
+        if not literal:
             self.feature_head = layers.Dense(
                 rank, kernel_initializer="zeros", name="feature_head", dtype=dtype
             )

@@ -9,7 +9,7 @@ import math
 import keras
 from keras import ops
 
-SCALINGS = ("normalized", "literal")
+SCALINGS = ("matched", "normalized", "literal")
 
 
 def check_scaling(scaling):
@@ -77,9 +77,11 @@ class KShotHypernetKernel(KernelGenerator):
     Args:
         rank: R, the size of the architecture features (h in the paper).
         num_shots: N, the number of dictionary entries.
-        scaling: ``"normalized"`` or ``"literal"``; the initial deviations that
-            belong to the encoder's form of the same name. Either way the
-            kernel starts with He's deviation.
+        scaling: One of `SCALINGS`; how A and B start. Each way the kernel
+            starts with He's deviation. ``"literal"`` belongs to the encoder's
+            literal form, in which the step of A falls with N. ``"normalized"``
+            makes the step of A the same for every N. ``"matched"`` also makes
+            the kernel's first SGD step as large as a plain kernel's.
         **kwargs: Passed to `keras.layers.Layer`.
 
     Raises:
@@ -94,7 +96,7 @@ class KShotHypernetKernel(KernelGenerator):
     uses_features = True
     uses_coefficients = True
 
-    def __init__(self, rank=32, num_shots=64, scaling="normalized", **kwargs):
+    def __init__(self, rank=32, num_shots=64, scaling="matched", **kwargs):
         check_scaling(scaling)
         super().__init__(**kwargs)
         self.rank = rank
@@ -106,18 +108,9 @@ class KShotHypernetKernel(KernelGenerator):
         self.kernel_shape = tuple(kernel_shape)
         height, width, inputs, outputs = self.kernel_shape
         columns = height * width * outputs
-        fan_in = height * width * inputs
-        if self.scaling == "normalized":
-            # DEVIATION (paper §3.2): the initial scale is not given there. With
-            # unit coefficients and ||z||_F^2 = R the kernel's variance is He's
-            # 2 / fan_in, whatever N is.
-            basis_variance = 1.0 / max(self.rank, columns)
-            dictionary_variance = 2.0 / (fan_in * self.rank * basis_variance)
-        else:
-            # Equal coefficients shrink the sum's variance by N; entries of z
-            # have variance 1, so z B sums R*R terms per entry of the kernel.
-            basis_variance = 1.0 / self.rank
-            dictionary_variance = 2.0 * self.num_shots / (fan_in * self.rank)
+        self.gain, dictionary_variance, basis_variance = self._initial_scale(
+            fan_in=height * width * inputs, inputs=inputs, columns=columns
+        )
         self.dictionary = self.add_weight(
             name="dictionary",
             shape=(self.num_shots, inputs, self.rank),
@@ -135,6 +128,30 @@ class KShotHypernetKernel(KernelGenerator):
             autocast=False,
         )
 
+    def _initial_scale(self, fan_in, inputs, columns):
+        # Output gain and variances of A and B; the kernel starts with He's
+        # variance 2 / fan_in.
+        rank, shots = self.rank, self.num_shots
+        if self.scaling == "literal":
+            # Equal coefficients shrink the sum's variance by N; entries of z
+            # have variance 1.
+            return 1.0, 2.0 * shots / (fan_in * rank), 1.0 / rank
+        # DEVIATION (paper §3.2): the scale is not given there. Unit coefficients
+        # and ||z||_F^2 = R make the kernel's variance R * var(A) * var(B).
+        if self.scaling == "normalized":
+            basis = 1.0 / max(rank, columns)
+            return 1.0, 2.0 / (fan_in * rank * basis), basis
+        # An SGD step moves the kernel by gain^2 (A A' G + G B' B), G being the
+        # kernel's gradient. Both terms get half the size of G, so that the
+        # kernel starts with the step that a plain one has.
+        wide_inputs, wide_columns = max(rank, inputs), max(rank, columns)
+        gain_squared = fan_in / (8.0 * math.sqrt(wide_inputs * wide_columns))
+        return (
+            math.sqrt(gain_squared),
+            0.5 / (gain_squared * math.sqrt(rank * wide_inputs)),
+            0.5 / (gain_squared * math.sqrt(rank * wide_columns)),
+        )
+
     def call(self, features, coefficients):
         """Return the kernels [S, k, k, I, O].
 
@@ -147,7 +164,7 @@ class KShotHypernetKernel(KernelGenerator):
         mixed = ops.matmul(coefficients, flat)  # Eq. (3): [S, I*R]
         mixed = ops.reshape(mixed, (-1, inputs, self.rank))  # [S, I, R]
         kernels = ops.matmul(ops.matmul(mixed, features), self.basis)  # [S, I, kkO]
-        kernels = ops.reshape(kernels, (-1, inputs, height, width, outputs))
+        kernels = ops.reshape(self.gain * kernels, (-1, inputs, height, width, outputs))
         return ops.transpose(kernels, (0, 2, 3, 1, 4))  # [S, k, k, I, O]
 
     def get_config(self):

@@ -36,7 +36,7 @@ class NASBench201Supernet(Supernet):
         generator: ``"kshot_hypernet"`` or ``"shared"``.
         rank: Rank of the generators (h in the paper).
         num_shots: Size of the weight dictionaries (N in the paper).
-        scaling: ``"normalized"`` or ``"literal"``.
+        scaling: How generators start, see `KShotHypernetKernel`.
         seed: Seed of the samplers' random state.
         **kwargs: Passed to `keras.Model`.
 
@@ -60,7 +60,7 @@ class NASBench201Supernet(Supernet):
         generator="kshot_hypernet",
         rank=32,
         num_shots=64,
-        scaling="normalized",
+        scaling="matched",
         seed=None,
         **kwargs,
     ):

@@ -41,7 +41,7 @@ class Supernet(backend.SupernetTrainer, keras.Model):
             ``"shared"`` (plain weight sharing).
         rank: Rank of the generators (h in the paper).
         num_shots: Size of the weight dictionaries (N in the paper).
-        scaling: ``"normalized"`` or ``"literal"``, see `ArchitectureEncoder`.
+        scaling: How generators start, see `KShotHypernetKernel`.
         seed: Seed of the samplers' random state.
         **kwargs: Passed to `keras.Model`.
 
@@ -63,7 +63,7 @@ class Supernet(backend.SupernetTrainer, keras.Model):
         generator="kshot_hypernet",
         rank=32,
         num_shots=64,
-        scaling="normalized",
+        scaling="matched",
         seed=None,
         **kwargs,
     ):
@@ -213,7 +213,7 @@ class Supernet(backend.SupernetTrainer, keras.Model):
         train_arch_logits=True,
         fair_sets_per_step=1,
         subnet_loss_weight=1.0,
-        encoder_learning_rate_multiplier=1.0,
+        encoder_learning_rate_multiplier=0.001,
         **kwargs,
     ):
         """Configure Algorithm 1.
@@ -233,7 +233,9 @@ class Supernet(backend.SupernetTrainer, keras.Model):
             fair_sets_per_step: Draws of the sampler per batch.
             subnet_loss_weight: Factor of the subnets' summed losses.
             encoder_learning_rate_multiplier: Factor of the gradients of the
-                encoder, which sum over all layers and subnets.
+                encoder, which sum over all layers and subnets. At 1 every kernel
+                jumps with every step and learns far slower than a plain one
+                (recipes/generator_scale.py).
             **kwargs: Passed to `keras.Model.compile`.
 
         Raises:

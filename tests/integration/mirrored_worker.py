@@ -1,0 +1,118 @@
+"""Run one supernet step on two virtual CPU devices; prints JSON.
+
+Weights after a distributed step are compared with the mean of the weights after
+two ordinary steps, one per replica: without momentum the mean of the updates is
+the update of the mean gradient.
+"""
+
+import json
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import keras_khyper as kk
+
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0],
+    [tf.config.LogicalDeviceConfiguration()] * 2,
+)
+
+BATCH = 6
+
+
+class FixedSampler(kk.training.Sampler):
+    """Gives replica r the r-th of the fair sets, when asked for all of them."""
+
+    is_fair = True
+
+    def __init__(self, sets):
+        self.sets = np.array(sets, "int32")
+
+    def sample(self, arch_logits, seed, shape=()):
+        del arch_logits, seed
+        return keras.ops.convert_to_tensor(self.sets[: shape[0]][:, None])
+
+
+def no_teacher_loss(y, logits):
+    return 0.0 * keras.ops.sum(logits, axis=-1)
+
+
+def make(sets, teacher, weight_decay):
+    keras.utils.set_random_seed(3)
+    supernet = kk.models.NASBench201Supernet(
+        channels=4, num_cells=1, rank=4, num_shots=3, seed=5
+    )
+    supernet.build((None, 8, 8, 3))
+    supernet.compile(
+        keras.optimizers.SGD(0.1),
+        loss=None if teacher else no_teacher_loss,
+        sampler=FixedSampler(sets),
+        subnet_loss_weight=0.0 if teacher else 1.0,
+        weight_decay=weight_decay,
+        metrics=["accuracy"],
+    )
+    return supernet
+
+
+def trained_weights(supernet):
+    return [np.asarray(v) for v in supernet.trainable_variables]
+
+
+def compare(images, labels, sets, teacher, weight_decay):
+    """Return the largest difference from the mean, and how far weights moved."""
+    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+        supernet = make(sets, teacher, weight_decay)
+    before = trained_weights(supernet)
+    logs = supernet.fit(
+        np.concatenate(images),
+        np.concatenate(labels),
+        batch_size=2 * BATCH,
+        shuffle=False,
+        verbose=0,
+    ).history
+    distributed = trained_weights(supernet)
+    singles, losses = [], []
+    for replica in range(2):
+        single = make(sets[replica : replica + 1], teacher, weight_decay)
+        history = single.fit(
+            images[replica], labels[replica], batch_size=BATCH, verbose=0
+        ).history
+        losses.append(history["loss" if teacher else "subnet_loss"][0])
+        singles.append(trained_weights(single))
+    mean = [(a + b) / 2 for a, b in zip(*singles, strict=True)]
+    pairs = list(zip(distributed, mean, before, strict=True))
+    return {
+        "difference": max(float(np.abs(d - m).max()) for d, m, _ in pairs),
+        "movement": max(float(np.abs(m - b).max()) for _, m, b in pairs),
+        "replicas_differ": max(
+            float(np.abs(a - b).max()) for a, b in zip(*singles, strict=True)
+        ),
+        "loss": logs["loss" if teacher else "subnet_loss"][0],
+        "mean_loss": float(np.mean(losses)),
+    }
+
+
+def main():
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(2, BATCH, 8, 8, 3)).astype("float32")
+    labels = rng.integers(0, 10, (2, BATCH))
+    same = images[[0, 0]], labels[[0, 0]]
+    space = kk.spaces.NASBench201()
+    sets = [space.coset([1, 2, 3, 4, 0, 3]), space.coset([3, 3, 1, 0, 2, 4])]
+    print(
+        json.dumps(
+            {
+                "teacher, different images": compare(
+                    images, labels, [sets[0], sets[0]], True, 0.1
+                ),
+                "subnets, different images": compare(
+                    images, labels, [sets[0], sets[0]], False, 0.0
+                ),
+                "subnets, same images": compare(*same, sets, False, 0.0),
+            }
+        )
+    )
+
+
+main()
