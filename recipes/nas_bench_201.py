@@ -12,6 +12,7 @@ and maximum accuracy of random subnets, Kendall's tau against the table, and the
 best subnet, tested once and exported.
 """
 
+import csv
 import dataclasses
 import json
 import pathlib
@@ -64,7 +65,9 @@ class Settings:
     """Whether to export and verify the best subnet."""
     seed: int = 0
     name: str = "nas_bench_201"
-    """Names the run's folder under runs/ and its result file."""
+    """Names the run's folder and its result file."""
+    runs: pathlib.Path = RUNS
+    """Folder of the runs' folders: checkpoints, logs, exported files."""
     output: pathlib.Path = RESULTS
 
 
@@ -192,7 +195,7 @@ def train(settings: Settings, supernet: Any, data: Any, folder: pathlib.Path) ->
             keras.callbacks.TerminateOnNaN(),
             kk.training.GeneratorDiagnostics(),
             keras.callbacks.CSVLogger(str(folder / "history.csv"), append=True),
-            keras.callbacks.BackupAndRestore(str(folder / "backup")),
+            kk.training.AtomicBackup(folder / "backup"),
         ],
     )
 
@@ -271,7 +274,7 @@ def deploy(
 
 def open_folder(settings: Settings) -> pathlib.Path:
     """Make the run's folder; a folder of other settings is refused."""
-    folder = RUNS / settings.name
+    folder = settings.runs / settings.name
     text = json.dumps(dataclasses.asdict(settings), default=str, indent=1)
     file = folder / "settings.json"
     if file.exists() and file.read_text() != text:
@@ -282,6 +285,15 @@ def open_folder(settings: Settings) -> pathlib.Path:
     folder.mkdir(parents=True, exist_ok=True)
     file.write_text(text)
     return folder
+
+
+def read_history(folder: pathlib.Path) -> list[dict[str, float]]:
+    """Return one row per epoch; a kill may have left an epoch's row twice."""
+    with open(folder / "history.csv") as lines:
+        rows = {row["epoch"]: row for row in csv.DictReader(lines)}
+    return [
+        {key: float(f"{float(v):.5g}") for key, v in r.items()} for r in rows.values()
+    ]
 
 
 def main(settings: Settings) -> None:
@@ -313,7 +325,7 @@ def main(settings: Settings) -> None:
     result: dict[str, Any] = {"subnets": summary}
     if settings.export:
         result["best"] = deploy(settings, supernet, best, data, folder)
-    result["history"] = (folder / "history.csv").read_text().splitlines()
+    result["history"] = read_history(folder)
     result["training_seconds"] = round(training_seconds, 1)
     result.update(provenance(settings, time.monotonic() - start))
     path = settings.output / f"{settings.name}.json"

@@ -1,6 +1,7 @@
 """Training supernets: the base class, samplers, callbacks, recalibration."""
 
 from keras_khyper.training.callbacks import (
+    AtomicBackup,
     CoefficientTemperatureAnnealing,
     CoefficientWarmup,
     GeneratorDiagnostics,
@@ -10,6 +11,7 @@ from keras_khyper.training.samplers import SAMPLERS, SPOS, FairNAS, FocusFair, S
 from keras_khyper.training.supernet import Supernet
 
 __all__ = [
+    "AtomicBackup",
     "SAMPLERS",
     "SPOS",
     "CoefficientTemperatureAnnealing",

@@ -3,6 +3,9 @@
 Shapes: ``D`` decisions, ``K`` candidates, ``N`` shots, ``R`` rank.
 """
 
+import pathlib
+import shutil
+
 import keras
 import numpy as np
 from keras import ops
@@ -100,6 +103,50 @@ class CoefficientTemperatureAnnealing(keras.callbacks.Callback):
         self.model.encoder.coefficient_temperature.assign(
             self.temperature(self._epoch, batch, steps)
         )
+
+
+class AtomicBackup(keras.callbacks.BackupAndRestore):
+    """`BackupAndRestore` that a kill at any moment cannot damage.
+
+    Keras writes weights and epoch in place: a kill while it writes leaves a file
+    that cannot be read, or weights that do not belong to the epoch. Here both
+    are written beside the old backup, which they then replace.
+
+    Args:
+        backup_dir: Folder of the backup.
+        **kwargs: Passed to `keras.callbacks.BackupAndRestore`.
+
+    Example:
+    >>> supernet.fit(train, epochs=300, callbacks=[AtomicBackup("runs/backup")])
+    """
+
+    def __init__(self, backup_dir, **kwargs):
+        super().__init__(str(backup_dir), **kwargs)
+        self._final = pathlib.Path(backup_dir)
+        self._old = self._final.with_name(f"{self._final.name}.old")
+        self._new = self._final.with_name(f"{self._final.name}.new")
+
+    def on_train_begin(self, logs=None):
+        """Restore the last complete backup."""
+        if self._old.exists() and not self._final.exists():
+            self._old.rename(self._final)
+        super().on_train_begin(logs)
+
+    def _save_model(self):
+        shutil.rmtree(self._new, ignore_errors=True)
+        self._write_into(self._new)
+        super()._save_model()
+        self._write_into(self._final)
+        shutil.rmtree(self._old, ignore_errors=True)
+        if self._final.exists():
+            self._final.rename(self._old)
+        self._new.rename(self._final)
+        shutil.rmtree(self._old, ignore_errors=True)
+
+    def _write_into(self, folder):
+        self.backup_dir = str(folder)
+        self._weights_path = str(folder / "latest.weights.h5")
+        self._training_metadata_path = str(folder / "training_metadata.json")
 
 
 class GeneratorDiagnostics(keras.callbacks.Callback):

@@ -31,6 +31,10 @@ def supernet_step(model, data):
         Dictionary of metric names to values.
     """
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    if not model.optimizer.built:
+        # For all variables, also those that an update leaves out: the state of
+        # a loaded model has this form.
+        model.optimizer.build(model.trainable_variables)
     teacher_logits = _update_teacher(model, x, y, sample_weight)
     soft_labels = ops.softmax(ops.cast(teacher_logits, "float32"))
     archs = sample_archs(model)
