@@ -1,0 +1,249 @@
+"""Kernel generators against an explicit sum over the dictionary in float64."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_khyper import backend
+from keras_khyper.layers import (
+    ArchitectureEncoder,
+    KernelGenerator,
+    KShotHypernetKernel,
+    SharedKernel,
+)
+from keras_khyper.layers.kernel_generators import (
+    GENERATORS,
+    SCALINGS,
+    make_generator,
+)
+from keras_khyper.spaces import NASBench201
+
+
+def to_numpy(x):
+    return np.asarray(ops.convert_to_numpy(x), "float64")
+
+
+def explicit_kernel(dictionary, basis, features, coefficients, shape):
+    """Eq. (1)-(3) entry by entry: N whole kernels, then their weighted sum."""
+    height, width, inputs, outputs = shape
+    total = np.zeros(shape)
+    for shot, weight in enumerate(coefficients):
+        flat = dictionary[shot] @ features @ basis  # [I, k*k*O]
+        kernel = np.zeros(shape)
+        for i in range(inputs):
+            for row in range(height):
+                for column in range(width):
+                    start = (row * width + column) * outputs
+                    kernel[row, column, i] = flat[i, start : start + outputs]
+        total += weight * kernel
+    return total
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+def test_kernel_is_the_explicit_sum_over_the_dictionary(scaling):
+    shape, rank, shots, subnets = (3, 3, 2, 5), 4, 3, 2
+    generator = KShotHypernetKernel(rank, shots, scaling)
+    generator.build(shape)
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(subnets, rank, rank)).astype("float32")
+    coefficients = rng.uniform(size=(subnets, shots)).astype("float32")
+    kernels = to_numpy(generator(features, coefficients))
+    for subnet in range(subnets):
+        expected = explicit_kernel(
+            to_numpy(generator.dictionary),
+            to_numpy(generator.basis),
+            features[subnet].astype("float64"),
+            coefficients[subnet].astype("float64"),
+            shape,
+        )
+        expected *= hes_gain(scaling, rank, shape)
+        np.testing.assert_allclose(kernels[subnet], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_shared_kernel_is_its_weight_whatever_the_architecture():
+    generator = make_generator("shared", 4, 3, "normalized")
+    generator.build((1, 1, 2, 3))
+    weight = np.arange(6, dtype="float32").reshape(1, 1, 2, 3)
+    generator.kernel.assign(weight)
+    assert isinstance(generator, SharedKernel) and not generator.depends_on_arch
+    np.testing.assert_array_equal(to_numpy(generator())[0], weight)
+    np.testing.assert_array_equal(
+        to_numpy(generator(np.ones((7, 4, 4)), np.ones((7, 3))))[0], weight
+    )
+
+
+def test_parameter_count_of_the_papers_example():
+    generator = KShotHypernetKernel(rank=64, num_shots=64)
+    generator.build((3, 3, 256, 256))
+    assert generator.count_params() == 1_196_032
+
+
+@pytest.mark.parametrize(
+    "size, inputs, outputs, rank, shots", [(1, 4, 6, 5, 3), (3, 2, 7, 4, 1)]
+)
+def test_parameter_count_formula(size, inputs, outputs, rank, shots):
+    generator = KShotHypernetKernel(rank, shots)
+    generator.build((size, size, inputs, outputs))
+    expected = inputs * rank * shots + rank * size * size * outputs
+    assert generator.count_params() == expected
+
+
+@pytest.mark.parametrize("num_shots", [1, 8, 64])
+@pytest.mark.parametrize("scaling", SCALINGS)
+def test_initial_kernel_has_hes_deviation(scaling, num_shots):
+    """With the encoder's own outputs at its start (equal coefficients)."""
+    keras.utils.set_random_seed(7)
+    space = NASBench201()
+    variances = []
+    for seed in range(6):
+        encoder = ArchitectureEncoder(64, num_shots, scaling=scaling)
+        arch_encoding = space.encode(space.sample(2, seed=seed))
+        encoder.build(arch_encoding.shape)
+        if scaling == "literal":
+            encoder.coefficient_temperature.assign(np.inf)  # the paper's warm-up
+        features, coefficients = encoder(arch_encoding)
+        generator = KShotHypernetKernel(64, num_shots, scaling)
+        generator.build((3, 3, 128, 32))
+        variances.append(to_numpy(generator(features, coefficients)).var())
+    deviation = np.sqrt(np.mean(variances))
+    assert deviation == pytest.approx(np.sqrt(2 / (3 * 3 * 128)), rel=0.05)
+
+
+def hes_gain(scaling, rank, shape):
+    """The factor that "matched" puts on kernels: half of an SGD step from A."""
+    if scaling != "matched":
+        return 1.0
+    size, _, inputs, outputs = shape
+    columns = max(rank, size * size * outputs)
+    return np.sqrt(size * size * inputs / 8 / np.sqrt(max(rank, inputs) * columns))
+
+
+def movement(scaling, num_shots, peak):
+    """Norm of the change of sum_n lambda_n A_n in one SGD step.
+
+    Features, basis and the kernel's gradient are the same in every call. Also
+    returns what a single A of the same form would move: dL/dA = dL/dW (z B)^T.
+    """
+    shape, rank, learning_rate = (3, 3, 8, 4), 4, 0.1
+    rng = np.random.default_rng(1)
+    gradient = rng.normal(size=shape).astype("float32")
+    basis = rng.normal(size=(rank, 3 * 3 * 4)).astype("float32")
+    features = rng.normal(size=(1, rank, rank)).astype("float32")
+    encoder = ArchitectureEncoder(rank, num_shots, scaling=scaling)
+    encoder.build((None, 6, 5))
+    for dense in (encoder.coefficient_head, encoder.attention.out):
+        dense.kernel.assign(ops.zeros(dense.kernel.shape))  # the gate is 1/2
+    bias = np.zeros(num_shots)
+    bias[0] = peak
+    encoder.coefficient_head.bias.assign(bias)
+    _, coefficients = encoder(np.zeros((1, 6, 5), "float32"))
+    coefficients = ops.convert_to_tensor(to_numpy(coefficients), "float32")
+    generator = KShotHypernetKernel(rank, num_shots, scaling)
+    generator.build(shape)
+    generator.basis.assign(basis)
+    before = to_numpy(generator.dictionary)
+    descend(generator, ["dictionary"], features, coefficients, gradient, learning_rate)
+    change = to_numpy(generator.dictionary) - before
+    moved = np.einsum("n,nir->ir", to_numpy(coefficients)[0], change)
+    columns = gradient.transpose(2, 0, 1, 3).reshape(shape[2], -1).astype("float64")
+    single = learning_rate * columns @ (features[0].astype("float64") @ basis).T
+    single *= hes_gain(scaling, rank, shape)
+    shares = to_numpy(coefficients)[0] / to_numpy(coefficients)[0].sum()
+    return np.linalg.norm(moved), np.linalg.norm(single), shares.max()
+
+
+def descend(generator, names, features, coefficients, gradient, learning_rate):
+    """One SGD step of the named weights from a given gradient of the kernel."""
+    features = ops.convert_to_tensor(features, "float32")
+    gradient = ops.convert_to_tensor(gradient, "float32")
+
+    def loss_fn():
+        return ops.sum(generator.call(features, coefficients)[0] * gradient), []
+
+    variables = [getattr(generator, name) for name in names]
+    _, gradients = backend.value_and_grad(loss_fn, variables, generator.variables)
+    keras.optimizers.SGD(learning_rate).apply(gradients, variables)
+
+
+@pytest.mark.parametrize("num_shots", [1, 8, 64])
+@pytest.mark.parametrize("peak", [0.0, 20.0])
+@pytest.mark.parametrize("scaling", ["matched", "normalized"])
+def test_dictionary_moves_as_one_matrix_would(scaling, num_shots, peak):
+    moved, single, share = movement(scaling, num_shots, peak)
+    assert moved == pytest.approx(single, rel=1e-4)
+    if num_shots > 1:
+        assert (share > 0.9) == (peak > 0)  # the coefficients are what they should be
+
+
+@pytest.mark.parametrize("num_shots", [1, 8, 64])
+def test_literal_dictionary_moves_n_times_too_slowly(num_shots):
+    moved, single, _ = movement("literal", num_shots, 0.0)
+    assert moved == pytest.approx(single / num_shots, rel=1e-4)
+
+
+@pytest.mark.parametrize("num_shots", [1, 64])
+@pytest.mark.parametrize(
+    "shape, rank",
+    [((3, 3, 16, 16), 32), ((1, 1, 64, 64), 32), ((3, 3, 64, 32), 16)],
+)
+def test_matched_kernel_takes_the_first_step_of_a_plain_one(shape, rank, num_shots):
+    """A and B move it by half a plain kernel's step each, whatever the shape."""
+    keras.utils.set_random_seed(3)
+    learning_rate = 1e-3
+    gradient = np.random.default_rng(4).normal(size=shape)
+    features = np.eye(rank)[None]
+    coefficients = ops.ones((1, num_shots)) / np.sqrt(num_shots)
+    for name in ("dictionary", "basis"):
+        generator = KShotHypernetKernel(rank, num_shots, "matched")
+        generator.build(shape)
+        z = ops.convert_to_tensor(features, "float32")
+        before = to_numpy(generator(z, coefficients))
+        descend(generator, [name], features, coefficients, gradient, learning_rate)
+        change = to_numpy(generator(z, coefficients)) - before
+        step = np.linalg.norm(change) / (learning_rate * np.linalg.norm(gradient))
+        # Random matrices' eigenvalues spread: the size is right, not exact.
+        assert 0.4 < step < 0.8, (name, step)
+
+
+@pytest.mark.parametrize("name", sorted(GENERATORS))
+def test_every_generator_round_trips_and_gets_gradients(name):
+    generator = make_generator(name, 4, 3, "literal")
+    generator.build((3, 3, 2, 4))
+    copy = type(generator).from_config(generator.get_config())
+    assert copy.get_config() == generator.get_config()
+    copy.build((3, 3, 2, 4))
+    copy.set_weights(generator.get_weights())
+    rng = np.random.default_rng(2)
+    features = ops.convert_to_tensor(rng.normal(size=(2, 4, 4)).astype("float32"))
+    coefficients = ops.convert_to_tensor(rng.uniform(size=(2, 3)).astype("float32"))
+    np.testing.assert_array_equal(
+        to_numpy(generator(features, coefficients)),
+        to_numpy(copy(features, coefficients)),
+    )
+
+    def loss_fn():
+        return ops.sum(ops.square(generator.call(features, coefficients))), []
+
+    variables = generator.trainable_variables
+    _, gradients = backend.value_and_grad(loss_fn, variables, generator.variables)
+    for variable, gradient in zip(variables, gradients, strict=True):
+        assert np.all(to_numpy(gradient) != 0), variable.path
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: make_generator("hyper", 4, 3, "normalized"),
+        lambda: make_generator("kshot_hypernet", 4, 3, "he"),
+        lambda: ArchitectureEncoder(4, 3, scaling="unit"),
+    ],
+)
+def test_unknown_names_are_refused(make):
+    with pytest.raises(ValueError, match="Received: "):
+        make()
+
+
+def test_the_base_class_says_what_is_missing():
+    with pytest.raises(TypeError, match="must define call"):
+        KernelGenerator().call()

@@ -1,0 +1,308 @@
+"""Operations, cells and routes: every entry of OPERATIONS in every slot."""
+
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_khyper.layers import (
+    OPERATIONS,
+    FairRoute,
+    GeneratedConv2D,
+    KShotHypernetKernel,
+    MixtureRoute,
+    Operation,
+    PathRoute,
+    ResidualReduction,
+    Route,
+    SearchableCell,
+    SharedKernel,
+)
+from keras_khyper.layers.operations import make_operation
+from keras_khyper.layers.routes import (
+    BatchStatistics,
+    GivenStatistics,
+    TeacherStatistics,
+)
+
+NAMES = list(OPERATIONS)
+K, C, RANK, SHOTS = len(NAMES), 3, 4, 2
+EDGES = ((0, 1), (0, 2), (1, 2))
+
+
+def to_numpy(x):
+    return np.asarray(ops.convert_to_numpy(x), "float64")
+
+
+def make_hypernet():
+    return KShotHypernetKernel(RANK, SHOTS, "normalized")
+
+
+def randomise(layer, seed=0):
+    rng = np.random.default_rng(seed)
+    for variable in layer.weights:
+        low, high = (0.5, 1.5) if "variance" in variable.name else (-1.0, 1.0)
+        variable.assign(rng.uniform(low, high, variable.shape).astype("float32"))
+
+
+@pytest.fixture(scope="module")
+def tensors():
+    rng = np.random.default_rng(2)
+    shapes = {
+        "x": (2, 4, 4, C),
+        "features": (K, RANK, RANK),
+        "coefficients": (K, SHOTS),
+    }
+    return {
+        name: ops.convert_to_tensor(rng.normal(size=shape).astype("float32"))
+        for name, shape in shapes.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def cell():
+    cell = SearchableCell(NAMES, EDGES, C, make_hypernet, name="cell")
+    cell.build((None, 4, 4, C))
+    randomise(cell)
+    return cell
+
+
+@pytest.fixture(scope="module")
+def edge():
+    """A cell of a single decision."""
+    edge = SearchableCell(NAMES, ((0, 1),), C, make_hypernet, name="edge")
+    edge.build((None, 4, 4, C))
+    randomise(edge)
+    return edge
+
+
+def subnet_route(kind, choices, tensors, subnet, statistics=None):
+    return kind(
+        choices,
+        features=tensors["features"][subnet : subnet + 1],
+        coefficients=tensors["coefficients"][subnet : subnet + 1],
+        statistics=statistics or BatchStatistics(),
+    )
+
+
+def fair_outputs(cell, archs, tensors, statistics=None):
+    route = FairRoute(
+        ops.convert_to_tensor(archs, "int32"),
+        features=tensors["features"],
+        coefficients=tensors["coefficients"],
+        statistics=statistics or BatchStatistics(),
+    )
+    y = cell(tensors["x"], route=route)
+    return [to_numpy(part) for part in route._split(y)]
+
+
+@pytest.mark.parametrize("shift", range(K))
+def test_each_operation_gives_the_same_in_every_slot_on_every_route(
+    edge, tensors, shift
+):
+    """Five shifts bring each of the K operations into each of the K slots."""
+    archs = (np.arange(K)[:, None] + shift) % K
+    for slot, fair in enumerate(fair_outputs(edge, archs, tensors)):
+        choice = int(archs[slot, 0])
+        path = subnet_route(PathRoute, [choice], tensors, slot)
+        one_hot = ops.convert_to_tensor(np.eye(K, dtype="float32")[[choice]])
+        mixture = subnet_route(MixtureRoute, one_hot, tensors, slot)
+        expected = to_numpy(edge(tensors["x"], route=path))
+        np.testing.assert_allclose(fair, expected, atol=1e-5, err_msg=NAMES[choice])
+        mixed = to_numpy(edge(tensors["x"], route=mixture))
+        np.testing.assert_allclose(mixed, expected, atol=1e-5, err_msg=NAMES[choice])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_cell_gives_the_same_on_every_route(cell, tensors, seed):
+    """Later nodes read what differs between subnets."""
+    rng = np.random.default_rng(seed)
+    archs = np.stack([rng.permutation(K) for _ in EDGES], axis=1)  # [K, D]
+    for slot, fair in enumerate(fair_outputs(cell, archs, tensors)):
+        arch = [int(choice) for choice in archs[slot]]
+        path = subnet_route(PathRoute, arch, tensors, slot)
+        one_hot = ops.convert_to_tensor(np.eye(K, dtype="float32")[arch])
+        mixture = subnet_route(MixtureRoute, one_hot, tensors, slot)
+        expected = to_numpy(cell(tensors["x"], route=path))
+        np.testing.assert_allclose(fair, expected, atol=1e-5)
+        mixed = to_numpy(cell(tensors["x"], route=mixture))
+        np.testing.assert_allclose(mixed, expected, atol=1e-5)
+
+
+def test_recorded_statistics_belong_to_the_right_subnet(cell, tensors):
+    """Given back, they reproduce the forward that made them."""
+    archs = (np.arange(K)[:, None] + np.array([0, 1, 3])) % K
+    recorder = BatchStatistics()
+    recorded = fair_outputs(cell, archs, tensors, recorder)
+    given = GivenStatistics(recorder.collect())
+    replayed = fair_outputs(cell, archs, tensors, given)
+    for a, b in zip(recorded, replayed, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def explicit_pool(x):
+    """Mean over the real pixels under each 3x3 window."""
+    out = np.empty_like(x)
+    for row in range(x.shape[1]):
+        for column in range(x.shape[2]):
+            window = x[:, max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
+            out[:, row, column] = window.mean((1, 2))
+    return out
+
+
+def explicit_conv(x, kernel, stride=1):
+    pad = kernel.shape[0] // 2
+    size = kernel.shape[0]
+    height, width = x.shape[1:3]
+    x = np.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    out = sum(
+        x[:, row : row + height, column : column + width] @ kernel[row, column]
+        for row in range(size)
+        for column in range(size)
+    )
+    return out[:, ::stride, ::stride]
+
+
+def explicit_norm(layer, x):
+    mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    normal = (x - mean) / np.sqrt(variance + 1e-5)
+    return normal * to_numpy(layer.gamma) + to_numpy(layer.beta)
+
+
+def explicit_kernel(layer, features, coefficients):
+    generator = layer.generator
+    mixed = np.einsum("n,nir->ir", coefficients, to_numpy(generator.dictionary))
+    size, inputs = layer.kernel_size, mixed.shape[0]
+    flat = mixed @ features @ to_numpy(generator.basis)
+    return flat.reshape(inputs, size, size, layer.filters).transpose(1, 2, 0, 3)
+
+
+def explicit_operation(name, operation, x, features, coefficients):
+    if operation.has_kernel:
+        kernel = explicit_kernel(operation.conv, features, coefficients)
+        return explicit_norm(operation.bn, explicit_conv(np.maximum(x, 0), kernel))
+    plain = {
+        "none": np.zeros_like,
+        "skip_connect": np.copy,
+        "avg_pool_3x3": explicit_pool,
+    }
+    return plain[name](x)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_operation_equals_its_numpy_version(edge, tensors, name):
+    operation = edge.edge_operations[0][NAMES.index(name)]
+    x = to_numpy(tensors["x"])
+    features = to_numpy(tensors["features"])[1]
+    coefficients = to_numpy(tensors["coefficients"])[1]
+    expected = explicit_operation(name, operation, x, features, coefficients)
+    route = subnet_route(PathRoute, [NAMES.index(name)], tensors, 1)
+    output = to_numpy(operation(tensors["x"], route=route))
+    np.testing.assert_allclose(output, expected, atol=1e-4)
+
+
+def test_the_teacher_is_the_weighted_sum_of_all_operations(cell, tensors):
+    """Eq. (5) with every operation in NumPy, node by node."""
+    rng = np.random.default_rng(6)
+    weights = rng.dirichlet(np.ones(K), size=len(EDGES)).astype("float32")
+    route = MixtureRoute(
+        ops.convert_to_tensor(weights),
+        features=tensors["features"][:1],
+        coefficients=tensors["coefficients"][:1],
+        statistics=TeacherStatistics(training=True),
+    )
+    output = to_numpy(cell(tensors["x"], route=route))
+    features, coefficients = (
+        to_numpy(tensors[name])[0] for name in ("features", "coefficients")
+    )
+    nodes = [to_numpy(tensors["x"])]
+    for node in (1, 2):
+        total = 0.0
+        for decision, (i, j) in enumerate(EDGES):
+            if j != node:
+                continue
+            for choice, operation in enumerate(cell.edge_operations[decision]):
+                part = explicit_operation(
+                    NAMES[choice], operation, nodes[i], features, coefficients
+                )
+                total = total + weights[decision, choice] * part
+        nodes.append(total)
+    np.testing.assert_allclose(output, nodes[-1], atol=1e-4)
+
+
+def test_zero_contributes_nothing_and_a_dead_cell_gives_zeros(cell, tensors):
+    none = NAMES.index("none")
+    route = subnet_route(PathRoute, [none] * len(EDGES), tensors, 0)
+    assert not to_numpy(cell(tensors["x"], route=route)).any()
+    # Row 0 uses `none` on both edges into the last node.
+    archs = (np.arange(K)[:, None] + np.array([1, none, none])) % K
+    outputs = fair_outputs(cell, archs, tensors)
+    assert not outputs[0].any()
+    assert all(output.any() for output in outputs[1:])
+
+
+@pytest.mark.parametrize("generator", [make_hypernet, SharedKernel])
+def test_the_reduction_equals_its_numpy_version_on_each_route(tensors, generator):
+    block = ResidualReduction(2 * C, generator, name="reduction")
+    block.build((None, 4, 4, C))
+    randomise(block)
+    x = to_numpy(tensors["x"])
+    archs = ops.convert_to_tensor(np.arange(K)[:, None], "int32")
+    route = FairRoute(
+        archs,
+        features=tensors["features"],
+        coefficients=tensors["coefficients"],
+        statistics=BatchStatistics(),
+    )
+    y = block(tensors["x"], route=route)
+    fair = [to_numpy(part) for part in route._split(y)]
+    for slot in range(K):
+        kernels = []
+        for layer in (block.conv_a, block.conv_b, block.shortcut):
+            if generator is SharedKernel:
+                kernels.append(to_numpy(layer.generator.kernel))
+            else:
+                features = to_numpy(tensors["features"])[slot]
+                coefficients = to_numpy(tensors["coefficients"])[slot]
+                kernels.append(explicit_kernel(layer, features, coefficients))
+        y = explicit_conv(np.maximum(x, 0), kernels[0], stride=2)
+        y = np.maximum(explicit_norm(block.bn_a, y), 0)
+        y = explicit_norm(block.bn_b, explicit_conv(y, kernels[1]))
+        pooled = x.reshape(2, 2, 2, 2, 2, C).mean((2, 4))
+        expected = y + explicit_conv(pooled, kernels[2])
+        np.testing.assert_allclose(fair[slot], expected, atol=1e-4)
+        path = subnet_route(PathRoute, [0], tensors, slot)
+        single = to_numpy(block(tensors["x"], route=path))
+        np.testing.assert_allclose(single, expected, atol=1e-4)
+
+
+def test_a_fair_route_convolves_each_subnets_own_tensor(tensors):
+    """Outside the cells: one shared input, then K different ones."""
+    conv = GeneratedConv2D(C, 3, generator=make_hypernet())
+    conv.build((None, 4, 4, C))
+    route = FairRoute(
+        ops.convert_to_tensor(np.arange(K)[:, None], "int32"),
+        features=tensors["features"],
+        coefficients=tensors["coefficients"],
+        statistics=BatchStatistics(),
+    )
+    twice = route.conv(conv, route.conv(conv, tensors["x"]))
+    for slot in range(K):
+        kernel = explicit_kernel(
+            conv,
+            to_numpy(tensors["features"])[slot],
+            to_numpy(tensors["coefficients"])[slot],
+        )
+        expected = explicit_conv(explicit_conv(to_numpy(tensors["x"]), kernel), kernel)
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(
+            to_numpy(twice[slot]) / scale, expected / scale, atol=1e-5
+        )
+
+
+def test_errors(tensors):
+    with pytest.raises(ValueError, match="operation must be one of"):
+        make_operation("max_pool", C, make_hypernet, "op")
+    with pytest.raises(TypeError, match="must define call"):
+        Operation().call(tensors["x"], None)
+    with pytest.raises(TypeError, match="must define choose"):
+        Route(None, None, BatchStatistics()).choose([])

@@ -1,0 +1,239 @@
+"""A tiny supernet, and Algorithm 1 once more with other means.
+
+The reference differentiates a loss written here, over single-path subnets run
+one after the other, and does the optimizer's arithmetic in float64.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_khyper import Supernet
+from keras_khyper.layers import (
+    GeneratedConv2D,
+    SearchableCell,
+    SubnetBatchNormalization,
+)
+from keras_khyper.spaces import SearchSpace
+from keras_khyper.training import Sampler
+
+NUM_CLASSES = 3
+IMAGE_SHAPE = (6, 6, 2)
+OPERATIONS = ("none", "skip_connect", "nor_conv_3x3")
+EDGES = ((0, 1), (0, 2), (1, 2))
+# Two fair sets without a common row.
+FAIR_SETS = np.array(
+    [[[0, 1, 2], [1, 2, 0], [2, 0, 1]], [[2, 2, 2], [0, 0, 0], [1, 1, 1]]]
+)
+UNDECAYED = ("gamma", "beta", "bias")
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class TinySupernet(Supernet):
+    """A user's own space: one cell of three decisions with three candidates."""
+
+    def __init__(self, generator="kshot_hypernet", seed=1, **kwargs):
+        super().__init__(
+            SearchSpace(len(EDGES), OPERATIONS), generator, 4, 3, seed=seed, **kwargs
+        )
+        make = self.make_generator
+        self.stem = GeneratedConv2D(4, 3, generator=make(), name="stem")
+        self.stem_bn = SubnetBatchNormalization(name="stem_bn")
+        self.cell = SearchableCell(OPERATIONS, EDGES, 4, make, name="cell")
+        self.head_bn = SubnetBatchNormalization(name="head_bn")
+        self.classifier = keras.layers.Dense(NUM_CLASSES, name="classifier")
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.stem.build(input_shape)
+        shape = (*input_shape[:-1], 4)
+        for layer in (self.stem_bn, self.cell, self.head_bn):
+            layer.build(shape)
+        self.classifier.build((None, 4))
+
+    def body(self, x, route):
+        x = route.norm(self.stem_bn, route.conv(self.stem, x))
+        x = route.norm(self.head_bn, self.cell(x, route=route))
+        x = route.map(lambda part: ops.mean(ops.relu(part), axis=(1, 2)), x)
+        logits = route.map(self.classifier, x)
+        return ops.stack(logits) if isinstance(logits, list) else logits
+
+    def get_config(self):
+        return {**super().get_config(), "generator": self.generator, "seed": self.seed}
+
+
+class GivenSets(Sampler):
+    """Returns the same architectures [sets, S, D] whatever it is asked."""
+
+    is_fair = True
+
+    def __init__(self, archs):
+        self.archs = np.asarray(archs)
+
+    def sample(self, arch_logits, seed, shape=()):
+        del arch_logits, seed
+        archs = np.broadcast_to(self.archs, (*shape, *self.archs.shape[-2:]))
+        return ops.convert_to_tensor(np.array(archs), "int32")
+
+
+class GivenPaths(GivenSets):
+    """The same without fairness: any architectures."""
+
+    is_fair = False
+
+
+def to_numpy(x):
+    return np.array(ops.convert_to_numpy(x), "float64")
+
+
+def tiny_supernet(**kwargs):
+    """A built supernet with weights as after some training."""
+    keras.utils.set_random_seed(0)
+    supernet = TinySupernet(**kwargs)
+    supernet.build((None, *IMAGE_SHAPE))
+    randomise(supernet)
+    return supernet
+
+
+def copy_of(supernet):
+    copy = TinySupernet(generator=supernet.generator)
+    copy.build((None, *IMAGE_SHAPE))
+    copy.set_weights(supernet.get_weights())
+    return copy
+
+
+def randomise(supernet, seed=0):
+    """Moves every weight away from where it starts, zeros and ones included."""
+    rng = np.random.default_rng(seed)
+    for variable in supernet.weights:
+        if variable.name == "coefficient_temperature":
+            continue
+        noise = rng.normal(0, 0.2, variable.shape)
+        if "variance" in variable.name:
+            noise = np.abs(noise)
+        variable.assign((to_numpy(variable) + noise).astype("float32"))
+
+
+def tiny_batch(seed=0, size=8):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(size, *IMAGE_SHAPE)).astype("float32")
+    return x, rng.integers(0, NUM_CLASSES, size).astype("int32")
+
+
+def differentiate(loss_fn, variables):
+    """Return loss and gradients in float64 by the backend's own means."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            loss = loss_fn()
+        gradients = tape.gradient(loss, [v.value for v in variables])
+    elif backend == "torch":
+        import torch
+
+        with torch.enable_grad():
+            loss = loss_fn()
+        gradients = torch.autograd.grad(
+            loss, [v.value for v in variables], allow_unused=True
+        )
+        loss = loss.detach()
+    else:
+        import jax
+
+        def stateless(tensors):
+            mapping = list(zip(variables, tensors, strict=True))
+            with keras.StatelessScope(state_mapping=mapping):
+                return loss_fn()
+
+        loss, gradients = jax.value_and_grad(stateless)([v.value for v in variables])
+    return float(loss), [
+        np.zeros(v.shape) if g is None else to_numpy(g)
+        for g, v in zip(gradients, variables, strict=True)
+    ]
+
+
+def cross_entropy(targets, logits):
+    """Mean over images of -sum targets * log softmax(logits)."""
+    return -ops.mean(ops.sum(targets * ops.log_softmax(logits), axis=-1))
+
+
+class ReferenceStep:
+    """Algorithm 1 with Nesterov momentum, as PyTorch's SGD defines it.
+
+    Args:
+        supernet: Whose weights it starts from and whose forward it uses.
+        sets: Fair sets or lists of paths, [sets, S, D].
+        learning_rate: Of every update.
+        momentum: Nesterov's; 0 for none.
+        options: As in ``Supernet.compile``.
+    """
+
+    def __init__(self, supernet, sets, learning_rate=0.1, momentum=0.9, **options):
+        self.supernet = supernet
+        self.archs = [tuple(int(o) for o in a) for archs in sets for a in archs]
+        self.learning_rate = learning_rate
+        self.momentum = momentum
+        self.buffers = {}
+        self.weight_decay = options.get("weight_decay", 0.0)
+        self.distillation = options.get("distillation", True)
+        self.train_arch_logits = options.get("train_arch_logits", True)
+        self.subnet_loss_weight = options.get("subnet_loss_weight", 1.0)
+        self.multiplier = options.get("encoder_learning_rate_multiplier", 1.0)
+
+    def run(self, x, y, sample_weight=None):
+        """Do one step; returns the losses of the teacher and of each subnet."""
+        x, labels = ops.convert_to_tensor(x), np.eye(NUM_CLASSES)[y].astype("float32")
+        if sample_weight is not None:
+            labels = labels * sample_weight[:, None]
+        labels = ops.convert_to_tensor(labels)
+        variables = self._variables(self.train_arch_logits)
+
+        def teacher_loss():
+            return cross_entropy(labels, self.supernet(x, training=True))
+
+        # On eager backends this forward moves the statistics; the next one counts.
+        before = [(v, to_numpy(v)) for v in self.supernet.non_trainable_variables]
+        loss, gradients = differentiate(teacher_loss, variables)
+        for variable, value in before:
+            variable.assign(value.astype(variable.dtype))
+        soft_labels = to_numpy(ops.softmax(self.supernet(x, training=True)))
+        if sample_weight is not None:
+            soft_labels = soft_labels * sample_weight[:, None]
+        targets = ops.convert_to_tensor(soft_labels.astype("float32"))
+        self._update(variables, gradients, self.weight_decay)
+
+        variables = self._variables(False)
+        totals = [np.zeros(v.shape) for v in variables]
+        losses = []
+        for arch in self.archs:
+
+            def subnet_loss(arch=arch):
+                logits = self.supernet(x, arch=arch, training=True)
+                return cross_entropy(targets if self.distillation else labels, logits)
+
+            subnet, gradients = differentiate(subnet_loss, variables)
+            losses.append(subnet)
+            for total, gradient in zip(totals, gradients, strict=True):
+                total += self.subnet_loss_weight * gradient
+        self._update(variables, totals, 0.0)
+        return loss, losses
+
+    def _variables(self, with_arch_logits):
+        return [
+            v
+            for v in self.supernet.trainable_variables
+            if with_arch_logits or v.name != "arch_logits"
+        ]
+
+    def _update(self, variables, gradients, decay):
+        for variable, gradient in zip(variables, gradients, strict=True):
+            weight = to_numpy(variable)
+            if variable.name not in UNDECAYED:
+                gradient = gradient + decay * weight
+            if "encoder/" in variable.path:
+                gradient = gradient * self.multiplier
+            buffer = self.buffers.get(variable.path, 0.0) * self.momentum + gradient
+            self.buffers[variable.path] = buffer
+            step = gradient + self.momentum * buffer if self.momentum else gradient
+            variable.assign((weight - self.learning_rate * step).astype("float32"))
