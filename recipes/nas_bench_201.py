@@ -114,7 +114,7 @@ def load_data(settings: Settings) -> Any:
     """Load the images; see `keras_khyper.data.load`."""
     import keras_khyper as kk
 
-    options = {
+    options: dict[str, Any] = {
         "image_size": settings.image_size,
         "validation_size": settings.validation_size,
     }
@@ -141,7 +141,7 @@ def make_supernet(settings: Settings, data: Any) -> Any:
         seed=settings.seed,
     )
     supernet.build((None, *data.image_shape))
-    sampler = settings.sampler
+    sampler: Any = settings.sampler
     if sampler == "focus_fair":
         sampler = kk.training.FocusFair(settings.sampling_temperature)
     supernet.compile(

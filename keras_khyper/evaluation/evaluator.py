@@ -90,7 +90,7 @@ class SubnetEvaluator:
             None if results_path is None else pathlib.Path(results_path)
         )
         if self._results_path is not None:
-            self._open_results()
+            self._open_results(self._results_path)
 
     @property
     def num_traces(self) -> int:
@@ -160,9 +160,8 @@ class SubnetEvaluator:
             }
         )
 
-    def _open_results(self) -> None:
+    def _open_results(self, path: pathlib.Path) -> None:
         header = json.loads(self.fingerprint)
-        path = self._results_path
         lines = _complete_lines(path)
         if not lines:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -176,8 +175,10 @@ class SubnetEvaluator:
         for line in lines[1:]:
             entry = json.loads(line)
             self._known[tuple(entry["arch"])] = entry["accuracy"]
-        # A killed run may have left half a line.
-        path.write_text("".join(line + "\n" for line in lines))
+        # A killed run may have left half a line, to which nothing may be added.
+        whole = path.with_name(f"{path.name}.new")
+        whole.write_text("".join(line + "\n" for line in lines))
+        whole.replace(path)
 
     def _append(self, results: dict[tuple[int, ...], float]) -> None:
         if self._results_path is None:
