@@ -102,7 +102,7 @@ class FairNAS(Sampler):
 
     def sample(self, arch_logits, seed, shape=()):
         """Draw fair sets [*shape, K, D]; see `Sampler.sample`."""
-        return FocusFair(1.0).sample(ops.zeros_like(arch_logits), seed, shape)
+        return FocusFair(1.0).sample(ops.zeros(arch_logits.shape), seed, shape)
 
 
 @keras.saving.register_keras_serializable(package="keras_khyper")

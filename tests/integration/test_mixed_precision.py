@@ -1,0 +1,56 @@
+"""A supernet under mixed_bfloat16 computes what it computes in float32, roughly."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_khyper as kk
+from keras_khyper.training.step import supernet_step
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        keras.backend.backend() != "tensorflow",
+        reason="passes on JAX and PyTorch too, but takes minutes without tracing",
+    ),
+]
+
+
+@pytest.fixture
+def policy():
+    """Set a policy and put the old one back."""
+    old = keras.config.dtype_policy()
+    yield keras.config.set_dtype_policy
+    keras.config.set_dtype_policy(old)
+
+
+def one_step(images, labels):
+    keras.utils.set_random_seed(0)
+    supernet = kk.models.NASBench201Supernet(
+        channels=4, num_cells=1, rank=4, num_shots=3, seed=0
+    )
+    supernet.build((None, *images.shape[1:]))
+    supernet.compile(keras.optimizers.SGD(0.01, momentum=0.9), weight_decay=1e-4)
+    logs = supernet_step(supernet, (images, labels))
+    return supernet, {key: float(value) for key, value in logs.items()}
+
+
+def test_one_step_agrees_with_float32(policy):
+    rng = np.random.default_rng(0)
+    images = keras.ops.convert_to_tensor(rng.normal(size=(16, 8, 8, 3)), "float32")
+    labels = keras.ops.convert_to_tensor(rng.integers(0, 10, 16), "int32")
+    exact, exact_logs = one_step(images, labels)
+    policy("mixed_bfloat16")
+    mixed, mixed_logs = one_step(images, labels)
+
+    assert keras.backend.standardize_dtype(mixed(images).dtype) == "bfloat16"
+    assert {v.dtype for v in mixed.trainable_variables} == {"float32"}
+    # bfloat16 has 8 bits: 0.4% a rounding. The losses are not equal either,
+    # or nothing ran in bfloat16.
+    for key in ("loss", "subnet_loss"):
+        assert mixed_logs[key] == pytest.approx(exact_logs[key], rel=0.02)
+        assert mixed_logs[key] != exact_logs[key]
+    for a, b in zip(exact.trainable_variables, mixed.trainable_variables, strict=True):
+        np.testing.assert_allclose(
+            keras.ops.convert_to_numpy(a), keras.ops.convert_to_numpy(b), atol=0.01
+        )
