@@ -5,10 +5,7 @@ import csv
 import keras
 import numpy as np
 import pytest
-
-import keras_khyper as kk
-
-pytestmark = pytest.mark.slow
+from supernet_reference import IMAGE_SHAPE, NUM_CLASSES, TinySupernet
 
 EPOCHS = 2
 SCHEDULE = (0.05, 0.02)
@@ -23,10 +20,8 @@ class StopAfterFirstEpoch(keras.callbacks.Callback):
 
 def make_supernet():
     keras.utils.set_random_seed(1)
-    supernet = kk.models.NASBench201Supernet(
-        channels=4, num_cells=1, rank=4, num_shots=3, seed=2
-    )
-    supernet.build((None, 8, 8, 3))
+    supernet = TinySupernet(seed=2)
+    supernet.build((None, *IMAGE_SHAPE))
     supernet.compile(
         keras.optimizers.SGD(0.5, momentum=0.9), weight_decay=1e-4, metrics=["accuracy"]
     )
@@ -48,7 +43,10 @@ def fit(supernet, data, callbacks):
 @pytest.fixture(scope="module")
 def data():
     rng = np.random.default_rng(0)
-    return rng.normal(size=(16, 8, 8, 3)).astype("float32"), rng.integers(0, 10, 16)
+    return (
+        rng.normal(size=(16, *IMAGE_SHAPE)).astype("float32"),
+        rng.integers(0, NUM_CLASSES, 16),
+    )
 
 
 @pytest.fixture(scope="module")

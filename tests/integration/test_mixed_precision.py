@@ -3,17 +3,9 @@
 import keras
 import numpy as np
 import pytest
+from supernet_reference import IMAGE_SHAPE, NUM_CLASSES, TinySupernet
 
-import keras_khyper as kk
 from keras_khyper.training.step import supernet_step
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        keras.backend.backend() != "tensorflow",
-        reason="passes on JAX and PyTorch too, but takes minutes without tracing",
-    ),
-]
 
 
 @pytest.fixture
@@ -26,10 +18,8 @@ def policy():
 
 def one_step(images, labels):
     keras.utils.set_random_seed(0)
-    supernet = kk.models.NASBench201Supernet(
-        channels=4, num_cells=1, rank=4, num_shots=3, seed=0
-    )
-    supernet.build((None, *images.shape[1:]))
+    supernet = TinySupernet()
+    supernet.build((None, *IMAGE_SHAPE))
     supernet.compile(keras.optimizers.SGD(0.01, momentum=0.9), weight_decay=1e-4)
     logs = supernet_step(supernet, (images, labels))
     return supernet, {key: float(value) for key, value in logs.items()}
@@ -37,8 +27,8 @@ def one_step(images, labels):
 
 def test_one_step_agrees_with_float32(policy):
     rng = np.random.default_rng(0)
-    images = keras.ops.convert_to_tensor(rng.normal(size=(16, 8, 8, 3)), "float32")
-    labels = keras.ops.convert_to_tensor(rng.integers(0, 10, 16), "int32")
+    images = keras.ops.convert_to_tensor(rng.normal(size=(16, *IMAGE_SHAPE)), "float32")
+    labels = keras.ops.convert_to_tensor(rng.integers(0, NUM_CLASSES, 16), "int32")
     exact, exact_logs = one_step(images, labels)
     policy("mixed_bfloat16")
     mixed, mixed_logs = one_step(images, labels)

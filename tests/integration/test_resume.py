@@ -8,10 +8,17 @@ import subprocess
 import sys
 import time
 
+import keras
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        keras.backend.backend() == "jax",
+        reason="three compilations take minutes; test_keras_callbacks resumes on JAX",
+    ),
+]
 
 RECIPE = pathlib.Path(__file__).resolve().parents[2] / "recipes" / "nas_bench_201.py"
 EPOCHS = 4
