@@ -46,7 +46,7 @@ def results():
 def test_step_is_mean_of_replicas(results, case):
     result = results[case]
     # The replicas really do different work, and the step really moves weights.
-    assert result["replicas_differ"] > 1e-3
+    assert result["replicas_differ"] > 3e-4
     assert result["movement"] > 1e-3
     assert result["difference"] < 1e-5
     assert result["loss"] == pytest.approx(result["mean_loss"], rel=1e-5)
