@@ -63,10 +63,6 @@ def _trained_variables(model, with_arch_logits):
     ]
 
 
-def _state(model):
-    return model.variables
-
-
 def _update_teacher(model, x, y, sample_weight):
     variables = _trained_variables(model, model.train_arch_logits)
 
@@ -78,7 +74,7 @@ def _update_teacher(model, x, y, sample_weight):
         return loss, [logits]
 
     (loss, (logits,)), gradients = backend.value_and_grad(
-        loss_fn, variables, _state(model)
+        loss_fn, variables, model.variables
     )
     _apply(model, gradients, variables, decay=model.weight_decay)
     replicas = backend.num_replicas()
@@ -99,7 +95,7 @@ def _update_subnets(model, x, y, soft_labels, sample_weight, archs):
         return loss * logits.shape[0] * model.subnet_loss_weight, [loss, logits]
 
     (_, (loss, logits)), gradients = backend.value_and_grad(
-        loss_fn, variables, _state(model)
+        loss_fn, variables, model.variables
     )
     _apply(model, gradients, variables, decay=0.0)
     replicas = backend.num_replicas()

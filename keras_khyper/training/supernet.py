@@ -52,7 +52,9 @@ class Supernet(backend.SupernetTrainer, keras.Model):
             architecture. An integer tensor [D] may be traced: one trace serves
             all architectures, and all candidates are computed.
         training: Whether BatchNorm uses batch statistics. The teacher then
-            updates its moving statistics; a subnet never does.
+            updates its moving statistics; a subnet never does. Otherwise all use
+            the teacher's moving statistics, which do not fit a subnet: to predict
+            with one, recalibrate it (`call_subnets`, `materialize`).
 
     Output shape: [B, Y].
     """
@@ -235,7 +237,7 @@ class Supernet(backend.SupernetTrainer, keras.Model):
             encoder_learning_rate_multiplier: Factor of the gradients of the
                 encoder, which sum over all layers and subnets. At 1 every kernel
                 jumps with every step and learns far slower than a plain one
-                (recipes/generator_scale.py).
+                (recipes/generator_scale.py). It scales the encoder's decay too.
             **kwargs: Passed to `keras.Model.compile`.
 
         Raises:
