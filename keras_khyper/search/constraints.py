@@ -82,7 +82,10 @@ class Cost:
 
     def _compute(self, archs: np.ndarray, supernet: SubnetCounts | None) -> ArrayLike:
         if self.fn is None:
-            raise NotImplementedError(f"{type(self).__name__} must define _compute.")
+            raise TypeError(
+                "A cost without a function must define _compute. "
+                f"Received: cost={type(self).__name__}"
+            )
         return self.fn(archs)
 
     def is_same(self, other: "Cost") -> bool:
