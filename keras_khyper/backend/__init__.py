@@ -6,8 +6,9 @@ Each module offers the same functions:
 - ``SupernetTrainer``: the ``train_step`` that ``keras.Model.fit`` expects;
 - ``stateless_function``: compile a forward pass with variables as inputs;
 - ``normalize_batch``: batch normalisation that returns the statistics it used;
-- ``read_slots``, ``stack_subnets``, ``unstack_subnets``, ``take_subnet``,
-  ``sum_into_subnets``: move activations between the subnets of a fair set;
+- ``read_archs``: architectures as Python integers where that is possible;
+- ``subnet_routing``: moves activations between the subnets of a fair set;
+- ``fuse_updates``: lets an optimizer update a variable in one kernel;
 - ``sync_variables``: make variables readable and writable between batches;
 - ``num_replicas``, ``replica_id``: data parallelism.
 """

@@ -4,18 +4,18 @@ import jax
 import jax.numpy as jnp
 import keras
 
+from keras_khyper.backend.routing import ListRouting, slots_of
+
 __all__ = [
     "SupernetTrainer",
+    "fuse_updates",
     "normalize_batch",
     "num_replicas",
-    "read_slots",
+    "read_archs",
     "replica_id",
-    "stack_subnets",
     "stateless_function",
-    "sum_into_subnets",
+    "subnet_routing",
     "sync_variables",
-    "take_subnet",
-    "unstack_subnets",
     "value_and_grad",
 ]
 
@@ -110,29 +110,63 @@ def normalize_batch(x, scale, offset, epsilon):
     return normalized.astype(x.dtype), mean, variance
 
 
-def read_slots(slots):
-    """Return routing indices in the form that this backend indexes with."""
-    return slots
+def read_archs(archs):
+    """Return architectures as Python integers unless they are traced."""
+    return archs if isinstance(archs, jax.core.Tracer) else archs.tolist()
 
 
-def stack_subnets(subnets):
-    """Join a list of S tensors [B, H, W, C] into what `take_subnet` reads."""
-    return jnp.stack(subnets)
+def subnet_routing(archs, jit_compile):
+    """Return the routing of a fair set; see the PyTorch module."""
+    del jit_compile
+    if not isinstance(archs, jax.core.Tracer):
+        return ListRouting(slots_of(archs))
+    return StackedRouting(jnp.argsort(archs, axis=0).T)
 
 
-def unstack_subnets(stacked):
-    """Split what `sum_into_subnets` made into a list of S tensors."""
-    return [stacked[index] for index in range(stacked.shape[0])]
+class StackedRouting:
+    """Routing by slices of one array [S, B, H, W, C], which XLA fuses.
+
+    See `keras_khyper.backend.routing.ListRouting` for the methods.
+
+    Args:
+        slots: Integer array [D, K].
+    """
+
+    def __init__(self, slots):
+        self.slots = slots
+        self.num_subnets = slots.shape[1]
+
+    def slot(self, decision, candidate):
+        """Return the index of the subnet that uses the candidate."""
+        return self.slots[decision, candidate]
+
+    def spread(self, subnets):
+        """Stack a list of S tensors."""
+        return jnp.stack(subnets) if isinstance(subnets, list) else subnets
+
+    def split(self, subnets):
+        """Return a list of S tensors."""
+        return [subnets[index] for index in range(self.num_subnets)]
+
+    def take(self, subnets, decision, candidates):
+        """Return the activation [B, H, W, C] of each of the given candidates."""
+        return [
+            jax.lax.dynamic_index_in_dim(
+                subnets, self.slot(decision, candidate), axis=0, keepdims=False
+            )
+            for candidate in candidates
+        ]
+
+    def collect(self, contributions):
+        """Add the candidates' outputs into their subnets: [S, B, H, W, C]."""
+        example = next(iter(contributions[0][1].values()))
+        total = jnp.zeros((self.num_subnets, *example.shape), example.dtype)
+        for decision, outputs in contributions:
+            for candidate, output in outputs.items():
+                total = total.at[self.slot(decision, candidate)].add(output)
+        return total
 
 
-def take_subnet(stacked, slot):
-    """Return the activation [B, H, W, C] of the subnet in ``slot``."""
-    return jax.lax.dynamic_index_in_dim(stacked, slot, axis=0, keepdims=False)
-
-
-def sum_into_subnets(parts, slots, num_subnets):
-    """Add each part [B, H, W, C] into the subnet that its slot names."""
-    total = jnp.zeros((num_subnets, *parts[0].shape), parts[0].dtype)
-    for part, slot in zip(parts, slots, strict=True):
-        total = total.at[slot].add(part)
-    return total
+def fuse_updates(optimizer):
+    """Leave the optimizer as it is: XLA fuses its arithmetic."""
+    del optimizer

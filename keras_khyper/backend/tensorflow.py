@@ -1,19 +1,20 @@
 """The TensorFlow side of the backend seam."""
 
+import keras
 import tensorflow as tf
+
+from keras_khyper.backend.routing import ListRouting, slots_of
 
 __all__ = [
     "SupernetTrainer",
+    "fuse_updates",
     "normalize_batch",
     "num_replicas",
-    "read_slots",
+    "read_archs",
     "replica_id",
-    "stack_subnets",
     "stateless_function",
-    "sum_into_subnets",
+    "subnet_routing",
     "sync_variables",
-    "take_subnet",
-    "unstack_subnets",
     "value_and_grad",
 ]
 
@@ -101,35 +102,203 @@ def normalize_batch(x, scale, offset, epsilon):
     return normalized, mean, unbiased * ((count - 1.0) / count)
 
 
-def read_slots(slots):
-    """Return routing indices in the form that this backend indexes with."""
-    return slots
+def read_archs(archs):
+    """Return architectures as Python integers where they are known."""
+    known = tf.get_static_value(archs)
+    return archs if known is None else known.tolist()
 
 
-def stack_subnets(subnets):
-    """Join a list of S tensors [B, H, W, C] into what `take_subnet` reads."""
-    return tf.stack(subnets)
-
-
-def unstack_subnets(stacked):
-    """Split what `sum_into_subnets` made into a list of S tensors."""
-    return tf.unstack(stacked)
-
-
-def take_subnet(stacked, slot):
-    """Return the activation [B, H, W, C] of the subnet in ``slot``."""
-    return tf.gather(stacked, slot)
-
-
-def sum_into_subnets(parts, slots, num_subnets):
-    """Add each part [B, H, W, C] into the subnet that its slot names.
+def subnet_routing(archs, jit_compile):
+    """Return the routing of a fair set; see `keras_khyper.backend.routing`.
 
     Args:
-        parts: List of P tensors [B, H, W, C].
-        slots: List of P scalar indices.
-        num_subnets: S.
-
-    Returns:
-        The sums of all S subnets, zeros where a subnet gets no part.
+        archs: Integer tensor [S, D] whose columns are permutations.
+        jit_compile: Whether XLA will compile the graph: it knows no `Switch`.
     """
-    return tf.math.unsorted_segment_sum(tf.stack(parts), tf.stack(slots), num_subnets)
+    known = tf.get_static_value(archs)
+    if known is not None:
+        return ListRouting(slots_of(known))
+    slots = tf.transpose(tf.argsort(archs, axis=0))
+    return GatherRouting(slots) if jit_compile else SwitchRouting(slots)
+
+
+class GatherRouting(ListRouting):
+    """Routing by indices into stacked activations [S, B, H, W, C].
+
+    Args:
+        slots: Integer tensor [D, K].
+    """
+
+    def __init__(self, slots):
+        self.slots = slots
+        self.num_subnets = slots.shape[1]
+
+    def slot(self, decision, candidate):
+        """Return the index of the subnet that uses the candidate."""
+        return self.slots[decision, candidate]
+
+    def spread(self, subnets):
+        """Stack a list of S tensors."""
+        return tf.stack(subnets)
+
+    def split(self, subnets):
+        """Return a list of S tensors."""
+        return tf.unstack(subnets)
+
+    def take(self, subnets, decision, candidates):
+        """Return the activation [B, H, W, C] of each of the given candidates."""
+        return [
+            tf.gather(subnets, self.slot(decision, candidate))
+            for candidate in candidates
+        ]
+
+    def collect(self, contributions):
+        """Add the candidates' outputs into their subnets: [S, B, H, W, C]."""
+        parts, slots = [], []
+        for decision, outputs in contributions:
+            for candidate, output in outputs.items():
+                parts.append(output)
+                slots.append(self.slot(decision, candidate))
+        return tf.math.unsorted_segment_sum(
+            tf.stack(parts), tf.stack(slots), self.num_subnets
+        )
+
+
+class SwitchRouting(ListRouting):
+    """Routing by `Switch` and `Merge`, which pass tensors on without a copy.
+
+    All candidates run; only which tensor stands where is decided at run time.
+    What `take` does to activations `collect` does to their gradients, and the
+    other way round.
+
+    Args:
+        slots: Integer tensor [D, K].
+    """
+
+    def __init__(self, slots):
+        self.slots = slots
+        decisions, candidates = slots.shape
+        self.num_subnets = candidates
+        matches = tf.equal(slots[:, :, None], tf.range(candidates))  # [D, K, S]
+        flat = tf.unstack(tf.reshape(matches, (-1,)))
+        self._matches = [
+            [
+                flat[candidates * (candidates * d + k) :][:candidates]
+                for k in range(candidates)
+            ]
+            for d in range(decisions)
+        ]
+        self._unused = {}
+        self._zeros = {}
+
+    def slot(self, decision, candidate):
+        """Return the index of the subnet that uses the candidate."""
+        return self.slots[decision, candidate]
+
+    def take(self, subnets, decision, candidates):
+        """Return the activation [B, H, W, C] of each of the given candidates."""
+
+        @tf.custom_gradient
+        def take(*subnets):
+            return (
+                self._by_candidate(subnets, decision, candidates),
+                lambda *gradients: self._by_subnet(gradients, decision, candidates),
+            )
+
+        return take(*subnets)
+
+    def collect(self, contributions):
+        """Add the candidates' outputs into their subnets: a list of S tensors."""
+        columns = []
+        for decision, outputs in contributions:
+            columns.append(self._place(decision, outputs))
+        if len(columns) == 1:
+            return columns[0]
+        return [tf.add_n(parts) for parts in zip(*columns, strict=True)]
+
+    def _place(self, decision, outputs):
+        candidates = list(outputs)
+
+        @tf.custom_gradient
+        def place(*parts):
+            return (
+                self._by_subnet(parts, decision, candidates),
+                lambda *gradients: self._by_candidate(gradients, decision, candidates),
+            )
+
+        return place(*outputs.values())
+
+    def _by_candidate(self, subnets, decision, candidates):
+        return [
+            _select(subnets, self._matches[decision][candidate])
+            for candidate in candidates
+        ]
+
+    def _by_subnet(self, parts, decision, candidates):
+        # Zeros for the subnets whose candidate carries nothing.
+        missing = self._missing(decision, candidates)
+        parts = list(parts) if missing is None else [*parts, self._zeros_like(parts[0])]
+        subnets = []
+        for subnet in range(self.num_subnets):
+            flags = [self._matches[decision][k][subnet] for k in candidates]
+            if missing is not None:
+                flags.append(missing[subnet])
+            subnets.append(_select(parts, flags))
+        return subnets
+
+    def _missing(self, decision, candidates):
+        if len(candidates) == self.num_subnets:
+            return None
+        key = (decision, tuple(candidates))
+        if key not in self._unused:
+            used = tf.add_n(
+                [tf.cast(self._matches[decision][k], "int32") for k in candidates]
+            )
+            self._unused[key] = tf.unstack(tf.equal(used, 0))
+        return self._unused[key]
+
+    def _zeros_like(self, part):
+        if None in part.shape[1:]:
+            return tf.zeros_like(part)
+        key = (part.dtype, tuple(part.shape[1:]))
+        if key not in self._zeros:
+            self._zeros[key] = tf.zeros_like(part)
+        return self._zeros[key]
+
+
+def _select(tensors, flags):
+    # The one tensor whose flag is true; the others are never waited for.
+    alive = [
+        tf.raw_ops.Switch(data=tensor, pred=flag).output_true
+        for tensor, flag in zip(tensors, flags, strict=True)
+    ]
+    selected = tf.raw_ops.Merge(inputs=alive).output
+    selected.set_shape(tensors[0].shape)
+    return selected
+
+
+def fuse_updates(optimizer):
+    """Let SGD with momentum update each variable in one kernel.
+
+    The arithmetic is that of `keras.optimizers.SGD`, which runs a kernel per
+    operation; two updates a batch of all generators make that felt.
+    """
+    if type(optimizer) is not keras.optimizers.SGD or not optimizer.momentum:
+        return
+    one_by_one = optimizer.update_step
+
+    def update_step(gradient, variable, learning_rate):
+        if tf.distribute.has_strategy():
+            one_by_one(gradient, variable, learning_rate)
+            return
+        momentum = optimizer.momentums[optimizer._get_variable_index(variable)]
+        tf.raw_ops.ResourceApplyKerasMomentum(
+            var=variable.handle,
+            accum=momentum.value.handle,
+            lr=tf.cast(learning_rate, variable.dtype),
+            grad=tf.cast(gradient, variable.dtype),
+            momentum=tf.cast(optimizer.momentum, variable.dtype),
+            use_nesterov=optimizer.nesterov,
+        )
+
+    optimizer.update_step = update_step

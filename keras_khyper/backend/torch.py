@@ -2,18 +2,18 @@
 
 import torch
 
+from keras_khyper.backend.routing import ListRouting, slots_of
+
 __all__ = [
     "SupernetTrainer",
+    "fuse_updates",
     "normalize_batch",
     "num_replicas",
-    "read_slots",
+    "read_archs",
     "replica_id",
-    "stack_subnets",
     "stateless_function",
-    "sum_into_subnets",
+    "subnet_routing",
     "sync_variables",
-    "take_subnet",
-    "unstack_subnets",
     "value_and_grad",
 ]
 
@@ -83,29 +83,22 @@ def normalize_batch(x, scale, offset, epsilon):
     return normalized, mean, unbiased * ((count - 1.0) / count)
 
 
-def read_slots(slots):
-    """Return routing indices as Python integers, which cost nothing to index."""
-    return slots.tolist()
+def read_archs(archs):
+    """Return architectures as Python integers, which cost nothing to index."""
+    return archs.tolist()
 
 
-def stack_subnets(subnets):
-    """Keep a list of S tensors: eager indexing needs no copy."""
-    return subnets
+def subnet_routing(archs, jit_compile):
+    """Return the routing of a fair set; see `keras_khyper.backend.routing`.
+
+    Args:
+        archs: Integer tensor [S, D] whose columns are permutations.
+        jit_compile: Whether XLA will compile the graph (used by TensorFlow).
+    """
+    del jit_compile
+    return ListRouting(slots_of(archs.tolist()))
 
 
-def unstack_subnets(stacked):
-    """Keep a list of S tensors."""
-    return stacked
-
-
-def take_subnet(stacked, slot):
-    """Return the activation [B, H, W, C] of the subnet in ``slot``."""
-    return stacked[slot]
-
-
-def sum_into_subnets(parts, slots, num_subnets):
-    """Add each part [B, H, W, C] into the subnet that its slot names."""
-    total = [None] * num_subnets
-    for part, slot in zip(parts, slots, strict=True):
-        total[slot] = part if total[slot] is None else total[slot] + part
-    return [torch.zeros_like(parts[0]) if part is None else part for part in total]
+def fuse_updates(optimizer):
+    """Leave the optimizer as it is: Keras updates all variables at once."""
+    del optimizer

@@ -60,13 +60,17 @@ class SubnetBatchNormalization(keras.layers.Layer):
         if not training:
             return self.normalize(x, self.moving_mean, self.moving_variance)
         y, mean, variance = self.normalize_batch(x)
+        self.update_moving_statistics(mean, variance)
+        return y
+
+    def update_moving_statistics(self, mean, variance):
+        """Move the teacher's statistics towards those of a batch, both [C]."""
         for moving, batch in (
             (self.moving_mean, mean),
             (self.moving_variance, variance),
         ):
             update = moving * self.momentum + batch * (1.0 - self.momentum)
             moving.assign(ops.stop_gradient(update))
-        return y
 
     def normalize_batch(self, x):
         """Normalise by the statistics of ``x``; returns them and writes nothing.
@@ -97,3 +101,39 @@ class SubnetBatchNormalization(keras.layers.Layer):
             "momentum": self.momentum,
             "epsilon": self.epsilon,
         }
+
+
+def normalize_joined(layers, x, weights, training):
+    """Run n layers of the teacher on channels side by side, each weighted.
+
+    BatchNorm treats every channel alone, so n layers are one layer of n*C
+    channels, and a weight behind it belongs to its scale and offset.
+
+    Args:
+        layers: n `SubnetBatchNormalization` of C channels and equal epsilon.
+        x: Tensor [B, H, W, n*C].
+        weights: n scalar tensors.
+        training: As in `SubnetBatchNormalization.call`.
+
+    Returns:
+        Tensor [B, H, W, n*C].
+    """
+
+    def join(name):
+        return ops.concatenate(
+            [ops.convert_to_tensor(getattr(layer, name)) for layer in layers]
+        )
+
+    channels = layers[0].gamma.shape[0]
+    repeated = ops.repeat(ops.cast(ops.stack(weights), "float32"), channels)  # [n*C]
+    scale, offset = join("gamma") * repeated, join("beta") * repeated
+    epsilon = layers[0].epsilon
+    if not training:
+        factor = scale * ops.rsqrt(join("moving_variance") + epsilon)
+        shift = offset - join("moving_mean") * factor
+        return x * ops.cast(factor, x.dtype) + ops.cast(shift, x.dtype)
+    y, mean, variance = backend.normalize_batch(x, scale, offset, epsilon)
+    parts = (ops.split(value, len(layers)) for value in (mean, variance))
+    for layer, *statistics in zip(layers, *parts, strict=True):
+        layer.update_moving_statistics(*statistics)
+    return y

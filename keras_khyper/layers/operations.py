@@ -13,7 +13,8 @@ class Operation(layers.Layer):
     """Base of the operations that an edge of a cell can choose.
 
     A subclass implements ``call(x, route)``; its convolutions and BatchNorms go
-    through the route, which knows whose kernels and statistics to use.
+    through the route, which knows whose kernels and statistics to use. It can
+    also implement `weighted` where edges that leave one node can share work.
 
     Attributes:
         is_zero: The operation contributes nothing and is never run.
@@ -29,6 +30,24 @@ class Operation(layers.Layer):
             "An operation must define call(x, route). "
             f"Received: operation={type(self).__name__}"
         )
+
+    @classmethod
+    def weighted(cls, operations, node, route, weights):
+        """Run this candidate on all edges that leave one node, each weighted.
+
+        Args:
+            operations: The operations of the edges, one each.
+            node: A `NodeOutput`.
+            route: A `Route`.
+            weights: List of scalar tensors, one per edge.
+
+        Returns:
+            List of tensors [B, H, W, C], one per edge.
+        """
+        return [
+            ops.cast(weight, node.x.dtype) * operation.call(node.x, route)
+            for operation, weight in zip(operations, weights, strict=True)
+        ]
 
 
 class Zero(Operation):
@@ -59,6 +78,12 @@ class AveragePool3x3(Operation):
         del route
         return ops.average_pool(x, 3, strides=1, padding="same")
 
+    @classmethod
+    def weighted(cls, operations, node, route, weights):
+        """Pool once for all edges; see `Operation.weighted`."""
+        pooled = operations[0].call(node.x, route)
+        return [ops.cast(weight, pooled.dtype) * pooled for weight in weights]
+
 
 class ReLUConvBN(Operation):
     """``nor_conv_1x1``, ``nor_conv_3x3``: ReLU, generated convolution, BatchNorm.
@@ -87,6 +112,19 @@ class ReLUConvBN(Operation):
     def call(self, x, route):
         """Return BN(conv(ReLU(x)))."""
         return route.norm(self.bn, route.conv(self.conv, ops.relu(x)))
+
+    @classmethod
+    def weighted(cls, operations, node, route, weights):
+        """Run one wide convolution for all edges; see `Operation.weighted`.
+
+        Convolutions of one input are one convolution with their filters side by
+        side, BatchNorm acts on each channel alone, and a positive or negative
+        weight behind it is one on its scale and offset.
+        """
+        convs = [operation.conv for operation in operations]
+        y = route.conv_joined(convs, node.activated)
+        y = route.norm_joined([operation.bn for operation in operations], y, weights)
+        return ops.split(y, len(operations), axis=-1)
 
 
 # name -> function of (channels, make_generator, name) that makes an operation.
@@ -156,15 +194,17 @@ class SearchableCell(layers.Layer):
 
     def call(self, x, route):
         """Run the cell along ``route``."""
-        nodes = [route.prepare(x)]
-        for node in range(1, self.num_nodes):
-            branches = [
-                (nodes[i], self.edge_operations[decision], decision)
-                for decision, (i, j) in enumerate(self.edges)
-                if j == node
-            ]
-            nodes.append(route.choose(branches))
-        return nodes[-1]
+        arriving = [[] for _ in range(self.num_nodes)]
+        for node in range(self.num_nodes):
+            if node:
+                x = route.receive(arriving[node])
+            leaving = [d for d, (i, _) in enumerate(self.edges) if i == node]
+            if not leaving:
+                continue
+            sent = route.send(x, [self.edge_operations[d] for d in leaving], leaving)
+            for decision, contribution in zip(leaving, sent, strict=True):
+                arriving[self.edges[decision][1]].append(contribution)
+        return x
 
 
 class ResidualReduction(layers.Layer):

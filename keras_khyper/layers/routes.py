@@ -8,12 +8,46 @@ Shapes: ``S`` subnets, ``D`` decisions, ``K`` candidates, ``B`` batch, ``H W``
 space, ``C`` channels, ``N`` shots, ``R`` rank.
 """
 
+import functools
+
 from keras import ops
 
 from keras_khyper import backend
+from keras_khyper.layers.batch_normalization import normalize_joined
 
 
-class BatchStatistics:
+class Statistics:
+    """Base of the objects that say by which statistics BatchNorm normalises."""
+
+    def normalize(self, layer, x, slot):
+        """Normalise ``x`` [B, H, W, C] of the subnet in ``slot``, or None."""
+        raise TypeError(
+            "Statistics must define normalize(layer, x, slot). "
+            f"Received: statistics={type(self).__name__}"
+        )
+
+    def normalize_joined(self, layers, x, weights):
+        """Normalise the channels of n layers side by side, and weight them.
+
+        Args:
+            layers: n BatchNorm layers of C channels.
+            x: Tensor [B, H, W, n*C].
+            weights: n scalar tensors.
+
+        Returns:
+            Tensor [B, H, W, n*C].
+        """
+        parts = zip(layers, ops.split(x, len(layers), axis=-1), weights, strict=True)
+        return ops.concatenate(
+            [
+                ops.cast(weight, x.dtype) * self.normalize(layer, part, None)
+                for layer, part, weight in parts
+            ],
+            axis=-1,
+        )
+
+
+class BatchStatistics(Statistics):
     """Normalise by each subnet's own batch statistics and record them.
 
     ``recorded`` maps the name of a BatchNorm layer to its mean and variance,
@@ -42,7 +76,7 @@ class BatchStatistics:
         return collected
 
 
-class GivenStatistics:
+class GivenStatistics(Statistics):
     """Normalise by statistics from an earlier recalibration.
 
     Args:
@@ -60,7 +94,7 @@ class GivenStatistics:
         return layer.normalize(x, mean, variance)
 
 
-class TeacherStatistics:
+class TeacherStatistics(Statistics):
     """Normalise as the teacher: batch statistics and moving averages."""
 
     def __init__(self, training):
@@ -70,6 +104,26 @@ class TeacherStatistics:
         """Normalise ``x`` [B, H, W, C]."""
         del slot
         return layer.call(x, training=self.training)
+
+    def normalize_joined(self, layers, x, weights):
+        """Normalise as one wide layer; see `Statistics.normalize_joined`."""
+        return normalize_joined(layers, x, weights, self.training)
+
+
+class NodeOutput:
+    """The activation of a node, and what the edges that leave it share.
+
+    Args:
+        x: Tensor [B, H, W, C].
+    """
+
+    def __init__(self, x):
+        self.x = x
+
+    @functools.cached_property
+    def activated(self):
+        """ReLU(x)."""
+        return ops.relu(self.x)
 
 
 class Route:
@@ -95,10 +149,6 @@ class Route:
         """Add two activations of this route."""
         return x + y
 
-    def prepare(self, x):
-        """Bring ``x`` into the form that several `choose` can read cheaply."""
-        return x
-
     def conv(self, layer, x):
         """Convolve with the kernel that ``layer`` has on this route."""
         return layer.convolve(x, layer.kernels(self.features, self.coefficients)[0])
@@ -107,17 +157,32 @@ class Route:
         """Normalise with the statistics of this route."""
         return self.statistics.normalize(layer, x, None)
 
-    def choose(self, branches):
-        """Sum over branches of what each decision chooses.
+    def choose(self, x, operations, decision):
+        """Return what one decision among K operations makes of ``x``."""
+        return self.receive(self.send(x, [operations], [decision]))
+
+    def send(self, x, operations, decisions):
+        """Run the decisions that all read ``x``, such as the edges of a node.
 
         Args:
-            branches: List of (x, operations, decision): the input, the K
-                candidate operations and the index of the decision.
+            x: The activation.
+            operations: One list of K candidate operations per decision.
+            decisions: Their indices.
+
+        Returns:
+            One contribution per decision, for `receive`.
         """
         raise TypeError(
-            "A route must define choose(branches). "
+            "A route must define send(x, operations, decisions). "
             f"Received: route={type(self).__name__}"
         )
+
+    def receive(self, contributions):
+        """Return the sum of contributions, the activation of a node."""
+        total = contributions[0]
+        for contribution in contributions[1:]:
+            total = total + contribution
+        return total
 
 
 class MixtureRoute(Route):
@@ -132,17 +197,30 @@ class MixtureRoute(Route):
         super().__init__(**kwargs)
         self.weights = weights
 
-    def choose(self, branches):
-        """Return the weighted sum over all operations of all branches."""
-        total = None
-        for x, operations, decision in branches:
-            for candidate, operation in enumerate(operations):
-                if operation.is_zero:
-                    continue
-                weight = ops.cast(self.weights[decision, candidate], x.dtype)
-                part = weight * operation.call(x, self)
-                total = part if total is None else total + part
-        return total
+    def conv_joined(self, layers, x):
+        """Convolve with the kernels of several layers side by side."""
+        kernels = [
+            layer.kernels(self.features, self.coefficients)[0] for layer in layers
+        ]
+        return layers[0].convolve(x, ops.concatenate(kernels, axis=-1))
+
+    def norm_joined(self, layers, x, weights):
+        """Normalise the outputs of `conv_joined`, each times its weight."""
+        return self.statistics.normalize_joined(layers, x, weights)
+
+    def send(self, x, operations, decisions):
+        """Return each decision's weighted sum over its candidates."""
+        node, totals = NodeOutput(x), [None] * len(decisions)
+        for candidate, group in enumerate(zip(*operations, strict=True)):
+            if group[0].is_zero:
+                continue
+            weights = [self.weights[decision, candidate] for decision in decisions]
+            parts = group[0].weighted(group, node, self, weights)
+            totals = [
+                part if total is None else total + part
+                for total, part in zip(totals, parts, strict=True)
+            ]
+        return totals
 
 
 class PathRoute(Route):
@@ -157,13 +235,12 @@ class PathRoute(Route):
         super().__init__(**kwargs)
         self.arch = arch
 
-    def choose(self, branches):
+    def send(self, x, operations, decisions):
         """Run only the chosen operations."""
-        total = None
-        for x, operations, decision in branches:
-            part = operations[self.arch[decision]].call(x, self)
-            total = part if total is None else total + part
-        return total
+        return [
+            candidates[self.arch[decision]].call(x, self)
+            for candidates, decision in zip(operations, decisions, strict=True)
+        ]
 
 
 class FairRoute(Route):
@@ -172,25 +249,25 @@ class FairRoute(Route):
     No control flow: candidate o of decision d belongs to one subnet, so its
     activation is taken, the operation runs once, and the result is added into
     that subnet's sum. Activations are [B, H, W, C] while the subnets share
-    them, else a list of S tensors, or what ``backend.stack_subnets`` makes.
+    them, else a list of S tensors, or what the backend's routing makes.
 
     Args:
         archs: Integer tensor [S, D], S = K, every column a permutation.
+        jit_compile: Whether XLA will compile the graph.
         **kwargs: As in `Route`.
     """
 
-    def __init__(self, archs, **kwargs):
+    def __init__(self, archs, jit_compile=False, **kwargs):
         super().__init__(**kwargs)
         self.num_subnets = archs.shape[0]
-        slots = ops.transpose(ops.argsort(archs, axis=0))  # [D, K]
-        self.slots = backend.read_slots(slots)
+        self.routing = backend.subnet_routing(archs, jit_compile)
 
     def _split(self, x):
         if isinstance(x, list):
             return x
         if self._is_shared(x):
             return [x] * self.num_subnets
-        return backend.unstack_subnets(x)
+        return self.routing.split(x)
 
     def _is_shared(self, x):
         return not isinstance(x, list) and len(x.shape) == 4
@@ -206,12 +283,6 @@ class FairRoute(Route):
         if self._is_shared(x) and self._is_shared(y):
             return x + y
         return [a + b for a, b in zip(self._split(x), self._split(y), strict=True)]
-
-    def prepare(self, x):
-        """Stack the subnets' tensors once for all decisions that read them."""
-        if isinstance(x, list):
-            return backend.stack_subnets(x)
-        return x
 
     def conv(self, layer, x):
         """Convolve each subnet's tensor with its own kernel."""
@@ -241,23 +312,34 @@ class FairRoute(Route):
             for slot, part in enumerate(self._split(x))
         ]
 
-    def choose(self, branches):
+    def send(self, x, operations, decisions):
         """Run every operation once, for the subnet that it belongs to."""
-        parts, slots = [], []
-        for x, operations, decision in branches:
-            for candidate, operation in enumerate(operations):
-                if operation.is_zero:
-                    continue
-                slot = self.slots[decision][candidate]
-                part = x if self._is_shared(x) else backend.take_subnet(x, slot)
-                parts.append(operation.call(part, self._of_subnet(operation, slot)))
-                slots.append(slot)
-        return backend.sum_into_subnets(parts, slots, self.num_subnets)
+        shared = self._is_shared(x)
+        x = x if shared else self.routing.spread(x)
+        contributions = []
+        for group, decision in zip(operations, decisions, strict=True):
+            candidates = [
+                k for k, operation in enumerate(group) if not operation.is_zero
+            ]
+            if shared:
+                parts = [x] * len(candidates)
+            else:
+                parts = self.routing.take(x, decision, candidates)
+            outputs = {
+                k: group[k].call(part, self._of_subnet(group[k], decision, k))
+                for k, part in zip(candidates, parts, strict=True)
+            }
+            contributions.append((decision, outputs))
+        return contributions
 
-    def _of_subnet(self, operation, slot):
+    def receive(self, contributions):
+        """Add what the decisions sent into each subnet's sum."""
+        return self.routing.collect(contributions)
+
+    def _of_subnet(self, operation, decision, candidate):
         features = coefficients = None
         if operation.has_kernel and self.features is not None:
+            slot = self.routing.slot(decision, candidate)
             features = ops.take(self.features, slot, axis=0)[None]
-        if operation.has_kernel and self.coefficients is not None:
             coefficients = ops.take(self.coefficients, slot, axis=0)[None]
         return Route(features, coefficients, self.statistics)

@@ -9,9 +9,10 @@ import numpy as np
 from keras import ops
 
 from keras_khyper import backend
+from keras_khyper.layers.routes import Statistics
 
 
-class LayerwiseStatistics:
+class LayerwiseStatistics(Statistics):
     """Normalise known layers by given statistics, the others by the batch's.
 
     Args:

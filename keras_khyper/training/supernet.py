@@ -151,7 +151,8 @@ class Supernet(backend.SupernetTrainer, keras.Model):
             ops.one_hot(archs, self.space.num_candidates)
         )
         route = FairRoute(
-            archs,
+            ops.convert_to_tensor(archs, "int32"),
+            jit_compile=bool(getattr(self, "jit_compile", False)),
             features=features,
             coefficients=coefficients,
             statistics=statistics,
@@ -189,8 +190,8 @@ class Supernet(backend.SupernetTrainer, keras.Model):
 
     def _subnet_route(self, arch, statistics):
         if ops.is_tensor(arch):
-            # Eager backends read the choices; others keep the traced tensor.
-            arch = backend.read_slots(arch)
+            # A known architecture runs its own operations only.
+            arch = backend.read_archs(arch)
         weights = ops.one_hot(
             ops.convert_to_tensor(arch, "int32"), self.space.num_candidates
         )
@@ -270,6 +271,7 @@ class Supernet(backend.SupernetTrainer, keras.Model):
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         self.teacher_loss = keras.losses.get(loss)
         super().compile(optimizer=optimizer, loss=loss, **kwargs)
+        backend.fuse_updates(self.optimizer)
         if self.optimizer.weight_decay:
             raise ValueError(
                 "Keras decays weights on every update, Algorithm 1 only in the "

@@ -304,5 +304,5 @@ def test_errors(tensors):
         make_operation("max_pool", C, make_hypernet, "op")
     with pytest.raises(TypeError, match="must define call"):
         Operation().call(tensors["x"], None)
-    with pytest.raises(TypeError, match="must define choose"):
-        Route(None, None, BatchStatistics()).choose([])
+    with pytest.raises(TypeError, match="must define send"):
+        Route(None, None, BatchStatistics()).choose(None, [], 0)
