@@ -151,7 +151,10 @@ class Route:
 
     def conv(self, layer, x):
         """Convolve with the kernel that ``layer`` has on this route."""
-        return layer.convolve(x, layer.kernels(self.features, self.coefficients)[0])
+        return layer.convolve(x, self._kernel(layer))
+
+    def _kernel(self, layer):
+        return ops.squeeze(layer.kernels(self.features, self.coefficients), axis=0)
 
     def norm(self, layer, x):
         """Normalise with the statistics of this route."""
@@ -199,9 +202,7 @@ class MixtureRoute(Route):
 
     def conv_joined(self, layers, x):
         """Convolve with the kernels of several layers side by side."""
-        kernels = [
-            layer.kernels(self.features, self.coefficients)[0] for layer in layers
-        ]
+        kernels = [self._kernel(layer) for layer in layers]
         return layers[0].convolve(x, ops.concatenate(kernels, axis=-1))
 
     def norm_joined(self, layers, x, weights):
@@ -288,13 +289,12 @@ class FairRoute(Route):
         """Convolve each subnet's tensor with its own kernel."""
         kernels = layer.kernels(self.features, self.coefficients)
         if not layer.generator.depends_on_arch:
-            return self.map(lambda part: layer.convolve(part, kernels[0]), x)
+            shared = ops.squeeze(kernels, axis=0)
+            return self.map(lambda part: layer.convolve(part, shared), x)
         if self._is_shared(x):
             return self._conv_shared_input(layer, x, kernels)
-        return [
-            layer.convolve(part, kernels[slot])
-            for slot, part in enumerate(self._split(x))
-        ]
+        pairs = zip(self._split(x), ops.unstack(kernels), strict=True)
+        return [layer.convolve(part, kernel) for part, kernel in pairs]
 
     def _conv_shared_input(self, layer, x, kernels):
         # One input for S kernels: one convolution with S times the filters.
