@@ -102,13 +102,13 @@ def copy_of(supernet):
     return copy
 
 
-def randomise(supernet, seed=0):
+def randomise(supernet, seed=0, scale=0.2):
     """Moves every weight away from where it starts, zeros and ones included."""
     rng = np.random.default_rng(seed)
     for variable in supernet.weights:
         if variable.name == "coefficient_temperature":
             continue
-        noise = rng.normal(0, 0.2, variable.shape)
+        noise = rng.normal(0, scale, variable.shape)
         if "variance" in variable.name:
             noise = np.abs(noise)
         variable.assign((to_numpy(variable) + noise).astype("float32"))

@@ -1,4 +1,7 @@
-"""Five training steps from the same weights on TensorFlow, JAX and PyTorch."""
+"""Five training steps from the same weights on TensorFlow, JAX and PyTorch.
+
+On a user's tiny space, and on NAS-Bench-201 with fair sets [5, 5, 6].
+"""
 
 import os
 import pathlib
@@ -8,7 +11,8 @@ import sys
 import keras
 import numpy as np
 import pytest
-from supernet_reference import tiny_batch, tiny_supernet, to_numpy
+from cross_backend_worker import CASES
+from supernet_reference import randomise, to_numpy
 
 HERE = pathlib.Path(__file__).resolve().parent
 BACKENDS = ("tensorflow", "jax", "torch")
@@ -23,25 +27,36 @@ pytestmark = [
 ]
 
 
+@pytest.fixture(scope="module", params=CASES)
+def case(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def inputs():
-    supernet = tiny_supernet()
-    space, rng = supernet.space, np.random.default_rng(8)
-    batches = [tiny_batch(seed) for seed in range(STEPS)]
-    sets = [
-        np.stack([rng.permutation(space.num_candidates) for _ in range(3)], axis=1)
-        for _ in range(STEPS)
-    ]
+def inputs(case):
+    settings = CASES[case]
+    keras.utils.set_random_seed(0)
+    supernet = settings.make()
+    supernet.build((None, *settings.image_shape))
+    randomise(supernet, scale=settings.noise)
     weights = {
         f"weight_{i}": to_numpy(weight).astype("float32")
         for i, weight in enumerate(supernet.weights)
     }
-    x, y = zip(*batches, strict=True)
-    return {"x": np.array(x), "y": np.array(y), "archs": np.array(sets), **weights}
+    space, rng = supernet.space, np.random.default_rng(settings.seed)
+    shape = (STEPS, settings.batch_size)
+    x = rng.normal(size=(*shape, *settings.image_shape)).astype("float32")
+    y = rng.integers(0, settings.num_classes, shape).astype("int32")
+    decisions = range(space.num_decisions)
+    archs = [
+        np.stack([rng.permutation(space.num_candidates) for _ in decisions], axis=1)
+        for _ in range(STEPS)
+    ]
+    return {"x": x, "y": y, "archs": np.array(archs), **weights}
 
 
 @pytest.fixture(scope="module")
-def results(inputs, tmp_path_factory):
+def results(case, inputs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("cross_backend")
     np.savez(folder / "input.npz", **inputs)
     root = HERE.parents[1]
@@ -53,6 +68,7 @@ def results(inputs, tmp_path_factory):
             [
                 sys.executable,
                 str(HERE / "cross_backend_worker.py"),
+                case,
                 str(folder / "input.npz"),
                 str(output),
             ],
@@ -83,13 +99,13 @@ def test_losses_agree_at_each_step(results, backend):
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_all_weights_agree_after_the_last_step(results, inputs, backend):
-    """Within 2e-5, a hundredth of what they moved."""
+    """Within 5e-6; the slow encoder of NAS-Bench-201 still moves 1e-3."""
     moved = 0.0
     for name, expected in results["tensorflow"].items():
         if name == "losses":
             continue
         np.testing.assert_allclose(
-            results[backend][name], expected, atol=2e-5, err_msg=name
+            results[backend][name], expected, rtol=0, atol=5e-6, err_msg=name
         )
         moved = max(moved, np.abs(expected - inputs[name]).max())
     assert moved > 2e-3

@@ -1,0 +1,51 @@
+"""How fast is a training step, and how much memory does it take?
+
+    python benchmarks/step.py
+    python benchmarks/step.py --groups floor routing --rounds 7
+
+Compares our step with a plain PyTorch supernet, with the bare convolutions it
+is made of, with plain weight sharing and with architectures fixed at compile
+time. Prints one table of ratios beside their bars and writes a section per
+comparison to benchmarks/results/step.json; other sections of the file stay.
+benchmarks/README.md says what each ratio means.
+"""
+
+import json
+import time
+
+import tyro
+from _groups import GROUPS, Settings
+from _harness import measure
+from _report import print_table, provenance, replace_sections
+
+
+def main(settings: Settings) -> None:
+    """Run the chosen groups.
+
+    Raises:
+        ValueError: A group is unknown, or ``variants`` is no JSON object.
+    """
+    unknown = sorted(set(settings.groups) - set(GROUPS))
+    if unknown:
+        raise ValueError(f"groups must be among {sorted(GROUPS)}. Received: {unknown}")
+    variants = json.loads(settings.variants)
+    if not isinstance(variants, dict):
+        raise ValueError(f"variants must be a JSON object. Received: {variants=}")
+    sections = {}
+    for group in settings.groups:
+        for name, comparison in GROUPS[group](settings, variants):
+            start = time.perf_counter()
+            results = measure(
+                comparison.subjects, settings.rounds, settings.steps, settings.threads
+            )
+            sections[name] = {
+                **provenance(settings, time.perf_counter() - start),
+                "results": [result.as_dict() for result in results],
+                "ratios": [ratio.evaluate(results) for ratio in comparison.ratios],
+            }
+            replace_sections(settings.output, {name: sections[name]})
+    print_table("Training step", sections)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings))
