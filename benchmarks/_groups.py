@@ -1,4 +1,4 @@
-"""What `step.py` compares: groups of subjects, and the ratios of issue's bars."""
+"""What `step.py` compares: groups of subjects, and the ratios beside their bars."""
 
 import dataclasses
 import pathlib
@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from _harness import Subject
-from _report import RESULTS, Ratio
+from _ratios import Ratio
+from _report import RESULTS
 
 DTYPES = ("float32", "bfloat16")
 BACKENDS = ("tensorflow", "jax", "torch")
@@ -103,7 +104,7 @@ def _labels(subjects: list[Subject]) -> tuple[str, ...]:
 
 def peer(settings: Settings, variants: dict[str, dict]) -> Iterator[tuple[str, Group]]:
     """Our step on the default backend against plain PyTorch, per dtype."""
-    bars: dict[str, dict[str, float]] = {
+    bars: dict[str, dict[str, Any]] = {
         "float32": {"at_least": 1.0, "aim": 1.3},
         "bfloat16": {"at_least": 1.5},
     }
@@ -216,14 +217,28 @@ def backends(
 ) -> Iterator[tuple[str, Group]]:
     """Our step on every backend, in both dtypes."""
     for dtype in DTYPES:
-        ours = [
-            subject
-            for backend in settings.backends
-            for subject in _variants(
+        ours = {
+            backend: _variants(
                 settings, variants, f"{backend}, {dtype}", backend=backend, dtype=dtype
             )
+            for backend in settings.backends
+        }
+        first, *others = ours
+        ratios = [
+            Ratio(
+                f"{text}, {backend} / {first}, {dtype}",
+                _labels(ours[backend]),
+                _labels(ours[first]),
+                quantity=quantity,
+            )
+            for quantity, text in (
+                ("seconds", "step time"),
+                ("peak_bytes", "peak memory"),
+            )
+            for backend in others
         ]
-        yield f"backends_{dtype}", Group(ours, [])
+        subjects = [subject for group in ours.values() for subject in group]
+        yield f"backends_{dtype}", Group(subjects, ratios)
 
 
 GROUPS: dict[

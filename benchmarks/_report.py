@@ -3,7 +3,6 @@
 import dataclasses
 import datetime
 import json
-import math
 import os
 import pathlib
 import platform
@@ -11,11 +10,10 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
-from _harness import Result
+from _ratios import cells
 from rich.console import Console
 from rich.table import Table
 
@@ -23,85 +21,6 @@ HERE = pathlib.Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 _PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy")
 _COLOR = re.compile(r"\x1b\[[\d;]*m")
-
-
-@dataclasses.dataclass(frozen=True)
-class Ratio:
-    """The best of some subjects over the best of others.
-
-    Attributes:
-        name: What it says.
-        of: Labels of the numerator's subjects.
-        to: Labels of the denominator's subjects.
-        quantity: ``"seconds"`` per step, or a key of ``Result.memory``.
-        at_most: The bar, where the ratio should be small.
-        at_least: The bar, where it should be large.
-        aim: What lies behind the bar.
-    """
-
-    name: str
-    of: tuple[str, ...]
-    to: tuple[str, ...]
-    quantity: str = "seconds"
-    at_most: float | None = None
-    at_least: float | None = None
-    aim: float | None = None
-
-    @property
-    def bar(self) -> str:
-        """The bar in words."""
-        parts = []
-        if self.at_most is not None:
-            parts.append(f"at most {self.at_most:.2f}")
-        if self.at_least is not None:
-            parts.append(f"at least {self.at_least:.2f}")
-        if self.aim is not None:
-            parts.append(f"aim {self.aim:.2f}")
-        return ", ".join(parts)
-
-    def evaluate(self, results: Sequence[Result]) -> dict[str, Any]:
-        """Return the ratio of medians, its range over rounds, and the verdict.
-
-        ``value`` is None where every subject of one side failed.
-        """
-        best = [self._best(results, labels) for labels in (self.of, self.to)]
-        content: dict[str, Any] = {
-            **dataclasses.asdict(self),
-            "best": [result.subject.label if result else None for result in best],
-            "value": None,
-        }
-        numerator, denominator = best
-        if numerator is None or denominator is None:
-            return content
-        value = self._amount(numerator) / self._amount(denominator)
-        content |= {"value": value, "met": self._is_met(value)}
-        if self.quantity == "seconds":
-            rounds = [
-                a / b
-                for a, b in zip(numerator.seconds, denominator.seconds, strict=True)
-            ]
-            content |= {"min": min(rounds), "max": max(rounds)}
-        return content
-
-    def _best(self, results: Sequence[Result], labels: Sequence[str]) -> Result | None:
-        able = [
-            result
-            for result in results
-            if result.subject.label in labels and math.isfinite(self._amount(result))
-        ]
-        return min(able, key=self._amount, default=None)
-
-    def _amount(self, result: Result) -> float:
-        if self.quantity == "seconds" or result.error:
-            return result.median
-        return result.memory.get(self.quantity, float("nan"))
-
-    def _is_met(self, value: float) -> bool | None:
-        if self.at_most is not None:
-            return value <= self.at_most
-        if self.at_least is not None:
-            return value >= self.at_least
-        return None
 
 
 def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
@@ -182,13 +101,49 @@ def _processor() -> str:
     return found[1].strip() if found else platform.processor()
 
 
+def print_entries(
+    title: str, entries: list[dict[str, Any]], group: str | None = None
+) -> None:
+    """Print measured values beside their bars.
+
+    Args:
+        title: Above the table.
+        entries: Of `_ratios.rated`.
+        group: Key of the entries by which they stand together, named in a column
+            of its own.
+    """
+    table = Table(title=title)
+    if group is not None:
+        table.add_column(group, no_wrap=True)
+    table.add_column("", no_wrap=True)
+    table.add_column("measured", justify="right", no_wrap=True)
+    table.add_column("range", justify="right", no_wrap=True)
+    table.add_column("bar")
+    last = None
+    for entry in entries:
+        row = [entry["name"], *cells(entry)]
+        if group is not None:
+            name = entry[group]
+            if name != last:
+                table.add_section()
+            row.insert(0, "" if name == last else name)
+            last = name
+        table.add_row(*row)
+    _console().print(table)
+
+
+def _console() -> Console:
+    # A file has room for whole names.
+    return Console(width=None if sys.stdout.isatty() else 150)
+
+
 def print_table(title: str, sections: dict[str, dict[str, Any]]) -> None:
     """Print the subjects and ratios of all sections in one table.
 
     Args:
         title: Above the table.
         sections: Name -> ``{"results": [...], "ratios": [...]}``, of
-            ``Result.as_dict`` and `Ratio.evaluate`.
+            ``Result.as_dict`` and `_ratios.rated`.
     """
     table = Table(title=title)
     table.add_column("Comparison", no_wrap=True)
@@ -202,8 +157,7 @@ def print_table(title: str, sections: dict[str, dict[str, Any]]) -> None:
             table.add_row(*_result_cells(result))
         for ratio in section["ratios"]:
             table.add_row(*_ratio_cells(ratio))
-    # A file has room for whole names.
-    Console(width=None if sys.stdout.isatty() else 150).print(table)
+    _console().print(table)
 
 
 def _result_cells(result: dict[str, Any]) -> list[str]:
@@ -222,12 +176,5 @@ def _result_cells(result: dict[str, Any]) -> list[str]:
 
 
 def _ratio_cells(ratio: dict[str, Any]) -> list[str]:
-    verdict = {True: "met", False: "[red]missed[/red]", None: ""}
-    if ratio["value"] is None:
-        value, met = "-", None
-    else:
-        value, met = f"{ratio['value']:.3f}", ratio["met"]
-    spread = f"{ratio['min']:.3f}-{ratio['max']:.3f}" if "min" in ratio else ""
-    bar = Ratio(**{f.name: ratio[f.name] for f in dataclasses.fields(Ratio)}).bar
-    texts = [text for text in (bar, verdict[met]) if text]
-    return [f"  = {ratio['name']}", "", spread, "", "", "", value, ": ".join(texts)]
+    value, spread, bar = cells(ratio)
+    return [f"  = {ratio['name']}", "", spread, "", "", "", value, bar]

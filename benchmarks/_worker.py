@@ -26,6 +26,7 @@ from typing import Any
 SUBJECTS = {
     "supernet": "supernet_step",
     "fixed_paths": "fixed_paths",
+    "fewer_operations": "fewer_operations",
     "torch_peer": "torch_peer",
     "floor": "floor",
 }

@@ -19,87 +19,35 @@ from typing import Any
 
 import numpy as np
 import tyro
-from _report import RESULTS, provenance, replace_sections
-from rich.console import Console
-from rich.table import Table
+from _ratios import rated
+from _report import RESULTS, print_entries, provenance, replace_sections
+from _subnets import EvaluationSettings, make_evaluator, random_data, timed
 
 MIN_OVERHEAD_RATIO = 20.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(EvaluationSettings):
     """Settings of the comparison."""
 
     num_archs: int = 100
     """Random architectures; then as many again in whole fair sets."""
     static_archs: int = 3
     """How many of them are also built as static models."""
-    calibration: int = 256
-    """Images of recalibration, in one forward."""
-    validation: int = 500
-    """Images of validation."""
-    batch_size: int = 500
-    """Images per prediction."""
-    channels: int = 16
-    num_cells: int = 3
-    """Cells per stage."""
-    image_size: int = 32
-    generator: str = "kshot_hypernet"
-    rank: int = 32
-    num_shots: int = 64
-    seed: int = 0
     output: pathlib.Path = RESULTS / "evaluate.json"
 
 
-def timed(function: Callable, *args: Any) -> tuple[float, Any]:
-    """Call a function; returns its seconds and what it returned."""
-    start = time.perf_counter()
-    value = function(*args)
-    return time.perf_counter() - start, value
-
-
-def random_data(settings: Settings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return calibration images, validation images and labels."""
-    rng = np.random.default_rng(settings.seed)
-    shape = (settings.image_size, settings.image_size, 3)
-    calibration, images = (
-        rng.standard_normal((count, *shape), "float32")
-        for count in (settings.calibration, settings.validation)
-    )
-    return calibration, images, rng.integers(0, 10, settings.validation)
-
-
-def make_supernet(settings: Settings):
-    """Return a built supernet."""
-    import keras_khyper as kk
-
-    supernet = kk.models.NASBench201Supernet(
-        channels=settings.channels,
-        num_cells=settings.num_cells,
-        generator=settings.generator,
-        rank=settings.rank,
-        num_shots=settings.num_shots,
-    )
-    supernet.build((None, settings.image_size, settings.image_size, 3))
-    return supernet
-
-
-def measure_evaluator(settings: Settings, archs: np.ndarray, data: tuple) -> dict:
+def measure_evaluator(settings: Settings, archs: np.ndarray) -> dict:
     """Evaluate ``archs`` [n, D], then as many in fair sets; returns the figures."""
-    import keras_khyper as kk
-
-    supernet = make_supernet(settings)
-    calibration, images, labels = data
-    evaluator = kk.evaluation.SubnetEvaluator(
-        supernet, calibration, (images, labels), settings.batch_size, verbose=0
-    )
+    evaluator = make_evaluator(settings)
+    space = evaluator.supernet.space
     first, _ = timed(evaluator.evaluate, archs[:1])
     first_traces = evaluator.num_traces
     rest, _ = timed(evaluator.evaluate, archs[1:])
     traces = evaluator.num_traces
-    sets = len(supernet.space.pack(archs[1:]).archs)
+    sets = len(space.pack(archs[1:]).archs)
     overhead = max(0.0, first - rest / sets)
-    whole = _unseen_sets(supernet.space, archs, -(-len(archs) // 5))
+    whole = _unseen_sets(space, archs, -(-len(archs) // 5))
     packed, _ = timed(evaluator.evaluate, whole)
     return {
         "traces_after_first": first_traces,
@@ -165,45 +113,58 @@ def measure_static(settings: Settings, arch: np.ndarray, data: tuple) -> dict:
     }
 
 
-def print_table(section: dict[str, Any]) -> None:
-    """Print the figures beside their bars."""
-    ours, traced = section["evaluator"], section["backend"] != "torch"
-    rows = [
-        ("traces after the 1st architecture", ours["traces_after_first"], ""),
-        (
-            f"traces after all {section['settings']['num_archs']}",
-            ours["traces_after_all"],
-            "as after the 1st" if traced else "eager: every call counts",
-        ),
-        ("architectures/s, random", f"{ours['archs_per_second']:.2f}", ""),
-        (
-            "architectures/s, whole fair sets",
-            f"{ours['archs_per_second_in_whole_sets']:.2f}",
-            "",
-        ),
-        (
-            "build and trace per architecture, s",
-            f"{ours['overhead_seconds_per_arch']:.4f}",
-            "",
-        ),
-        (
-            "the same for a static model, s",
-            f"{section['static_overhead_seconds']:.3f}",
-            "",
-        ),
-        (
-            "ratio static / ours",
-            f"{section['overhead_ratio']:.1f}",
-            f"at least {MIN_OVERHEAD_RATIO:.0f}" if traced else "",
-        ),
-        ("ratio of total time, static / ours", f"{section['time_ratio']:.2f}", ""),
+def figures(ours: dict[str, Any], static: list[dict[str, Any]]) -> list[dict]:
+    """Return what was measured, without bars."""
+    static_overhead = statistics.median(entry["overhead_seconds"] for entry in static)
+    return [
+        rated(name, value, unit=unit)
+        for name, value, unit in (
+            ("random architectures", ours["archs_per_second"], "/s"),
+            (
+                "architectures in whole fair sets",
+                ours["archs_per_second_in_whole_sets"],
+                "/s",
+            ),
+            (
+                "build and trace per architecture",
+                ours["overhead_seconds_per_arch"],
+                "s",
+            ),
+            ("the same for a static model", static_overhead, "s"),
+        )
     ]
-    table = Table(title=f"Evaluation of subnets, {section['backend']}")
-    for heading in ("", "measured", "bar"):
-        table.add_column(heading)
-    for row in rows:
-        table.add_row(*map(str, row))
-    Console().print(table)
+
+
+def ratios(
+    backend: str, ours: dict[str, Any], static: list[dict[str, Any]]
+) -> list[dict]:
+    """Return the ratios beside their bars."""
+    static_overhead, static_seconds = (
+        statistics.median(entry[key] for entry in static)
+        for key in ("overhead_seconds", "seconds")
+    )
+    entries = [
+        rated(
+            f"total time per architecture, static / ours, {backend}",
+            static_seconds / ours["seconds_per_arch"],
+        )
+    ]
+    if backend == "torch":  # eager: nothing is traced, and noise alone would decide
+        return entries
+    overhead = ours["overhead_seconds_per_arch"]
+    return [
+        rated(
+            f"build and trace per architecture, static / ours, {backend}",
+            static_overhead / overhead if overhead else None,
+            at_least=MIN_OVERHEAD_RATIO,
+        ),
+        rated(
+            f"traces, after all architectures / after the first, {backend}",
+            ours["traces_after_all"] / ours["traces_after_first"],
+            at_most=1.0,
+        ),
+        *entries,
+    ]
 
 
 def main(settings: Settings) -> None:
@@ -225,28 +186,23 @@ def main(settings: Settings) -> None:
     keras.utils.set_random_seed(settings.seed)
     space, data = kk.spaces.NASBench201(), random_data(settings)
     archs = space.sample(settings.num_archs, seed=settings.seed)
-    ours = measure_evaluator(settings, archs, data)
+    ours = measure_evaluator(settings, archs)
     static = [
         measure_static(settings, arch, data) for arch in archs[: settings.static_archs]
     ]
-    static_overhead, static_seconds = (
-        statistics.median(entry[key] for entry in static)
-        for key in ("overhead_seconds", "seconds")
-    )
-    # On eager backends nothing is traced and noise alone decides: no ratio.
-    overhead = ours["overhead_seconds_per_arch"]
     backend = keras.backend.backend()
     section = {
         **provenance(settings, time.perf_counter() - start),
         "backend": backend,
         "evaluator": ours,
         "static": static,
-        "static_overhead_seconds": static_overhead,
-        "overhead_ratio": static_overhead / overhead if overhead else float("nan"),
-        "time_ratio": static_seconds / ours["seconds_per_arch"],
+        "figures": figures(ours, static),
+        "ratios": ratios(backend, ours, static),
     }
     replace_sections(settings.output, {backend: section})
-    print_table(section)
+    print_entries(
+        f"Evaluation of subnets, {backend}", section["figures"] + section["ratios"]
+    )
 
 
 if __name__ == "__main__":

@@ -16,9 +16,8 @@ import sys
 import time
 
 import tyro
-from _report import RESULTS, provenance, replace_sections
-from rich.console import Console
-from rich.table import Table
+from _ratios import rated
+from _report import RESULTS, print_entries, provenance, replace_sections
 
 MAX_SECONDS = 0.3
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -78,26 +77,28 @@ def main(settings: Settings) -> None:
             if turn:
                 measured.append(pair)
     common = provenance(settings, time.perf_counter() - start)
-    table = Table(title="Import time, median seconds")
-    for heading in ("backend", "keras", "keras_khyper on top", "bar"):
-        table.add_column(heading)
-    sections = {}
+    sections, entries = {}, []
     for backend, measured in seconds.items():
-        keras_seconds, own = (
-            statistics.median(part) for part in zip(*measured, strict=True)
+        keras_seconds, own = zip(*measured, strict=True)
+        figure = rated(
+            f"import keras, {backend}", statistics.median(keras_seconds), unit="s"
+        )
+        ratio = rated(
+            f"import keras_khyper on top, {backend}",
+            statistics.median(own),
+            at_most=MAX_SECONDS,
+            unit="s",
+            spread=(min(own), max(own)),
         )
         sections[backend] = {
             **common,
             "rounds": measured,
-            "keras_seconds": keras_seconds,
-            "added_seconds": own,
-            "at_most": MAX_SECONDS,
-            "met": own <= MAX_SECONDS,
+            "figures": [figure],
+            "ratios": [ratio],
         }
-        bar = f"at most {MAX_SECONDS}: {'met' if own <= MAX_SECONDS else 'missed'}"
-        table.add_row(backend, f"{keras_seconds:.2f}", f"{own:.3f}", bar)
+        entries += [figure, ratio]
     replace_sections(settings.output, sections)
-    Console().print(table)
+    print_entries("Import time, medians", entries)
 
 
 if __name__ == "__main__":
