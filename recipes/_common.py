@@ -38,6 +38,50 @@ def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
         raise
 
 
+def load_images(settings: Any) -> Any:
+    """Load a recipe's images; see `keras_khyper.data.load`.
+
+    Args:
+        settings: Has ``data``, ``data_dir``, ``image_size`` and ``validation_size``.
+    """
+    import keras_khyper as kk
+
+    options = {} if settings.data == "mnist_5k" else {"data_dir": settings.data_dir}
+    return kk.data.load(
+        settings.data,
+        image_size=settings.image_size,
+        validation_size=settings.validation_size,
+        **options,
+    )
+
+
+def augmented_batches(
+    data: Any, batch_size: int, seed: int, repeats: int = 1, limit: int | None = None
+) -> Any:
+    """Return training batches with the benchmark's augmentation.
+
+    Args:
+        data: Of `load_images`.
+        batch_size: Different images in a batch.
+        seed: Of order and augmentation.
+        repeats: As in `keras_khyper.data.AugmentedBatches`.
+        limit: Use only so many images.
+    """
+    import keras_khyper as kk
+
+    return kk.data.AugmentedBatches(
+        data.train_images[:limit],
+        data.train_labels[:limit],
+        batch_size,
+        data.mean,
+        data.std,
+        crop_padding=data.image_shape[0] // 8,
+        flip=data.name != "mnist_5k",  # a mirrored digit is none
+        seed=seed,
+        repeats=repeats,
+    )
+
+
 def provenance(settings: Any, seconds: float) -> dict[str, Any]:
     """Return what a result file says about how it came about.
 

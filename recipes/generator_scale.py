@@ -13,7 +13,7 @@ import pathlib
 import time
 
 import tyro
-from _common import RESULTS, provenance, write_json
+from _common import RESULTS, augmented_batches, provenance, write_json
 
 # name -> (generator, scaling, learning rate, encoder's multiplier)
 VARIANTS = {
@@ -57,15 +57,11 @@ def run_variant(settings: Settings, name: str, data) -> dict:
 
     generator, scaling, learning_rate, multiplier = VARIANTS[name]
     keras.utils.set_random_seed(settings.seed)
-    count = settings.steps_per_block * settings.batch_size
-    train = kk.data.AugmentedBatches(
-        data.train_images[:count],
-        data.train_labels[:count],
+    train = augmented_batches(
+        data,
         settings.batch_size,
-        data.mean,
-        data.std,
-        crop_padding=settings.image_size // 8,
-        seed=settings.seed,
+        settings.seed,
+        limit=settings.steps_per_block * settings.batch_size,
     )
     supernet = kk.models.NASBench201Supernet(
         data.num_classes,

@@ -20,7 +20,15 @@ import time
 from typing import Any, Literal
 
 import tyro
-from _common import RESULTS, RUNS, cosine_by_epoch, provenance, write_json
+from _common import (
+    RESULTS,
+    RUNS,
+    augmented_batches,
+    cosine_by_epoch,
+    load_images,
+    provenance,
+    write_json,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +47,7 @@ class Settings:
     generator: Literal["kshot_hypernet", "shared"] = "kshot_hypernet"
     rank: int = 32
     num_shots: int = 64
-    scaling: Literal["matched", "normalized", "literal"] = "matched"
+    scaling: Literal["orthogonal", "normalized", "literal"] = "orthogonal"
     encoder_multiplier: float = 0.001
     """Factor of the encoder's gradients; not in the paper."""
     sampler: Literal["focus_fair", "fairnas", "spos"] = "focus_fair"
@@ -110,19 +118,6 @@ PRESETS = {
 }
 
 
-def load_data(settings: Settings) -> Any:
-    """Load the images; see `keras_khyper.data.load`."""
-    import keras_khyper as kk
-
-    options: dict[str, Any] = {
-        "image_size": settings.image_size,
-        "validation_size": settings.validation_size,
-    }
-    if settings.data.startswith("cifar"):
-        options["data_dir"] = settings.data_dir
-    return kk.data.load(settings.data, **options)
-
-
 def make_supernet(settings: Settings, data: Any) -> Any:
     """Build and compile the supernet."""
     import keras
@@ -162,16 +157,11 @@ def train(settings: Settings, supernet: Any, data: Any, folder: pathlib.Path) ->
     import keras_khyper as kk
 
     repeats = settings.replicas if settings.same_images else 1
-    batches = kk.data.AugmentedBatches(
-        data.train_images,
-        data.train_labels,
+    batches = augmented_batches(
+        data,
         settings.batch_size * settings.replicas // repeats,
-        data.mean,
-        data.std,
-        crop_padding=settings.image_size // 8,
-        flip=settings.data != "mnist_5k",
-        seed=settings.seed,
-        repeats=repeats,
+        settings.seed,
+        repeats,
     )
     warmup = settings.warmup_epochs
     if warmup is None:
@@ -303,7 +293,7 @@ def main(settings: Settings) -> None:
     keras.config.set_dtype_policy(settings.dtype_policy)
     folder = open_folder(settings)
     start = time.monotonic()
-    data = load_data(settings)
+    data = load_images(settings)
     trained = folder / "supernet.keras"
     if trained.exists():
         supernet = keras.models.load_model(trained)

@@ -28,7 +28,14 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 import numpy as np
 import tyro
-from _common import RUNS, cosine_by_epoch, provenance, write_json
+from _common import (
+    RUNS,
+    augmented_batches,
+    cosine_by_epoch,
+    load_images,
+    provenance,
+    write_json,
+)
 from _figures import draw_accuracy_against_macs
 from rich import box
 from rich.console import Console
@@ -115,16 +122,8 @@ def announce(settings: Settings, epochs: int) -> None:
 
 
 def load_data(settings: Settings) -> Any:
-    """Load the images; see `keras_khyper.data.load`."""
-    import keras_khyper as kk
-
-    options: dict[str, Any] = {
-        "image_size": settings.image_size,
-        "validation_size": settings.validation_size,
-    }
-    if settings.data == "cifar10":
-        options["data_dir"] = settings.data_dir
-    data = kk.data.load(settings.data, **options)
+    """Load the images, a few of them in the smoke run."""
+    data = load_images(settings)
     if settings.smoke:
         count = 2 * settings.batch_size
         data = dataclasses.replace(
@@ -158,16 +157,7 @@ def train_supernet(settings: Settings, data: Any, epochs: int) -> Any:
         # Two steps run sooner than they compile.
         run_eagerly=settings.smoke,
     )
-    batches = kk.data.AugmentedBatches(
-        data.train_images,
-        data.train_labels,
-        settings.batch_size,
-        data.mean,
-        data.std,
-        crop_padding=settings.image_size // 8,
-        flip=settings.data == "cifar10",
-        seed=settings.seed,
-    )
+    batches = augmented_batches(data, settings.batch_size, settings.seed)
     supernet.fit(
         batches,
         epochs=epochs,
