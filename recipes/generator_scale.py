@@ -17,15 +17,15 @@ from _common import RESULTS, augmented_batches, provenance, write_json
 
 # name -> (generator, scaling, learning rate, encoder's multiplier)
 VARIANTS = {
-    "shared": ("shared", "matched", 0.1, 1.0),
+    "shared": ("shared", "orthogonal", 0.1, 1.0),
     "literal": ("kshot_hypernet", "literal", 0.1, 1.0),
     "literal, encoder x 0.001": ("kshot_hypernet", "literal", 0.1, 0.001),
     "normalized": ("kshot_hypernet", "normalized", 0.1, 1.0),
     "normalized, encoder x 0.001": ("kshot_hypernet", "normalized", 0.1, 0.001),
-    "matched": ("kshot_hypernet", "matched", 0.1, 1.0),
-    "matched, encoder x 0.01": ("kshot_hypernet", "matched", 0.1, 0.01),
-    "matched, encoder x 0.001": ("kshot_hypernet", "matched", 0.1, 0.001),
-    "matched, frozen encoder": ("kshot_hypernet", "matched", 0.1, 0.0),
+    "orthogonal": ("kshot_hypernet", "orthogonal", 0.1, 1.0),
+    "orthogonal, encoder x 0.01": ("kshot_hypernet", "orthogonal", 0.1, 0.01),
+    "orthogonal, encoder x 0.001": ("kshot_hypernet", "orthogonal", 0.1, 0.001),
+    "orthogonal, frozen encoder": ("kshot_hypernet", "orthogonal", 0.1, 0.0),
 }
 
 

@@ -131,7 +131,7 @@ class ArchitectureEncoder(layers.Layer):
     """
 
     def __init__(
-        self, rank=32, num_shots=64, num_blocks=2, scaling="matched", **kwargs
+        self, rank=32, num_shots=64, num_blocks=2, scaling="orthogonal", **kwargs
     ):
         check_scaling(scaling)
         kwargs.setdefault("dtype", "float32")

@@ -9,7 +9,9 @@ import math
 import keras
 from keras import ops
 
-SCALINGS = ("matched", "normalized", "literal")
+SCALINGS = ("orthogonal", "normalized", "literal")
+# What an SGD step through A moves a kernel, as a share of a plain kernel's step.
+DICTIONARY_STEP = 0.25
 
 
 def check_scaling(scaling):
@@ -68,6 +70,42 @@ class SharedKernel(KernelGenerator):
 
 
 @keras.saving.register_keras_serializable(package="keras_khyper")
+class OrthogonalDictionary(keras.initializers.RandomNormal):
+    """N matrices [I, R] whose sum / sqrt(N) is semi-orthogonal.
+
+    That sum is what equal coefficients of unit length make. Each matrix has its
+    size, so that peaked coefficients find a kernel of the same size.
+
+    Args:
+        gain: Factor of the semi-orthogonal matrix.
+        seed: As in `keras.initializers.RandomNormal`.
+
+    Example:
+    >>> dictionary = OrthogonalDictionary(2.0)((64, 16, 32))
+    """
+
+    def __init__(self, gain=1.0, seed=None):
+        super().__init__(seed=seed)
+        self.gain = gain
+
+    def __call__(self, shape, dtype=None):
+        """Draw the dictionary [N, I, R]."""
+        shots, inputs, rank = shape
+        wide, narrow = max(inputs, rank), min(inputs, rank)
+        normal = super().__call__((shots + 1, wide, narrow), dtype)
+        matrices, _ = ops.qr(normal)  # columns are orthonormal
+        if inputs < rank:
+            matrices = ops.transpose(matrices, (0, 2, 1))
+        mean, entries = matrices[0], matrices[1:]
+        centred = entries - ops.mean(entries, axis=0)
+        return self.gain * (centred + mean / math.sqrt(shots))
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {"gain": self.gain, "seed": super().get_config()["seed"]}
+
+
+@keras.saving.register_keras_serializable(package="keras_khyper")
 class KShotHypernetKernel(KernelGenerator):
     """Kshot-Hypernet (paper Eq. 1-3): ``W = (sum_n lambda_n A_n) z B``.
 
@@ -80,8 +118,9 @@ class KShotHypernetKernel(KernelGenerator):
         scaling: One of `SCALINGS`; how A and B start. Each way the kernel
             starts with He's deviation. ``"literal"`` belongs to the encoder's
             literal form, in which the step of A falls with N. ``"normalized"``
-            makes the step of A the same for every N. ``"matched"`` also makes
-            the kernel's first SGD step as large as a plain kernel's.
+            makes the step of A the same for every N. ``"orthogonal"`` besides
+            starts equal coefficients at a semi-orthogonal sum, so that B learns
+            exactly as a plain kernel does where R is at least I.
         **kwargs: Passed to `keras.layers.Layer`.
 
     Raises:
@@ -96,7 +135,7 @@ class KShotHypernetKernel(KernelGenerator):
     uses_features = True
     uses_coefficients = True
 
-    def __init__(self, rank=32, num_shots=64, scaling="matched", **kwargs):
+    def __init__(self, rank=32, num_shots=64, scaling="orthogonal", **kwargs):
         check_scaling(scaling)
         super().__init__(**kwargs)
         self.rank = rank
@@ -108,15 +147,13 @@ class KShotHypernetKernel(KernelGenerator):
         self.kernel_shape = tuple(kernel_shape)
         height, width, inputs, outputs = self.kernel_shape
         columns = height * width * outputs
-        self.gain, dictionary_variance, basis_variance = self._initial_scale(
+        self.gain, dictionary, basis_variance = self._initial_scale(
             fan_in=height * width * inputs, inputs=inputs, columns=columns
         )
         self.dictionary = self.add_weight(
             name="dictionary",
             shape=(self.num_shots, inputs, self.rank),
-            initializer=keras.initializers.RandomNormal(
-                stddev=math.sqrt(dictionary_variance)
-            ),
+            initializer=dictionary,
             autocast=False,
         )
         self.basis = self.add_weight(
@@ -129,28 +166,29 @@ class KShotHypernetKernel(KernelGenerator):
         )
 
     def _initial_scale(self, fan_in, inputs, columns):
-        # Output gain and variances of A and B; the kernel starts with He's
-        # variance 2 / fan_in.
-        rank, shots = self.rank, self.num_shots
+        # Output gain, initializer of A and variance of B; the kernel starts with
+        # He's variance 2 / fan_in.
+        rank = self.rank
+        normal = keras.initializers.RandomNormal
         if self.scaling == "literal":
             # Equal coefficients shrink the sum's variance by N; entries of z
             # have variance 1.
-            return 1.0, 2.0 * shots / (fan_in * rank), 1.0 / rank
+            deviation = math.sqrt(2.0 * self.num_shots / (fan_in * rank))
+            return 1.0, normal(stddev=deviation), 1.0 / rank
         # DEVIATION (paper §3.2): the scale is not given there. Unit coefficients
         # and ||z||_F^2 = R make the kernel's variance R * var(A) * var(B).
         if self.scaling == "normalized":
             basis = 1.0 / max(rank, columns)
-            return 1.0, 2.0 / (fan_in * rank * basis), basis
+            deviation = math.sqrt(2.0 / (fan_in * rank * basis))
+            return 1.0, normal(stddev=deviation), basis
         # An SGD step moves the kernel by gain^2 (A A' G + G B' B), G being the
-        # kernel's gradient. Both terms get half the size of G, so that the
-        # kernel starts with the step that a plain one has.
-        wide_inputs, wide_columns = max(rank, inputs), max(rank, columns)
-        gain_squared = fan_in / (8.0 * math.sqrt(wide_inputs * wide_columns))
-        return (
-            math.sqrt(gain_squared),
-            0.5 / (gain_squared * math.sqrt(rank * wide_inputs)),
-            0.5 / (gain_squared * math.sqrt(rank * wide_columns)),
-        )
+        # kernel's gradient. With orthonormal rows of A / scale the first term is
+        # G itself; a rank below I leaves only R of I directions, which then move
+        # faster. The second term is kept small by a gain below one.
+        faster = max(1.0, inputs / rank)
+        basis = 2.0 / (fan_in * faster)
+        gain = math.sqrt(DICTIONARY_STEP / (basis * max(rank, columns)))
+        return gain, OrthogonalDictionary(faster / gain), basis
 
     def call(self, features, coefficients):
         """Return the kernels [S, k, k, I, O].

@@ -60,7 +60,7 @@ class NASBench201Supernet(Supernet):
         generator="kshot_hypernet",
         rank=32,
         num_shots=64,
-        scaling="matched",
+        scaling="orthogonal",
         seed=None,
         **kwargs,
     ):

@@ -65,7 +65,7 @@ class Supernet(backend.SupernetTrainer, keras.Model):
         generator="kshot_hypernet",
         rank=32,
         num_shots=64,
-        scaling="matched",
+        scaling="orthogonal",
         seed=None,
         **kwargs,
     ):

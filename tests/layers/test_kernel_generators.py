@@ -15,6 +15,7 @@ from keras_khyper.layers import (
 from keras_khyper.layers.kernel_generators import (
     GENERATORS,
     SCALINGS,
+    OrthogonalDictionary,
     make_generator,
 )
 from keras_khyper.spaces import NASBench201
@@ -57,7 +58,7 @@ def test_kernel_is_the_explicit_sum_over_the_dictionary(scaling):
             coefficients[subnet].astype("float64"),
             shape,
         )
-        expected *= hes_gain(scaling, rank, shape)
+        expected *= output_gain(scaling, rank, shape)
         np.testing.assert_allclose(kernels[subnet], expected, rtol=1e-4, atol=1e-5)
 
 
@@ -110,13 +111,13 @@ def test_initial_kernel_has_hes_deviation(scaling, num_shots):
     assert deviation == pytest.approx(np.sqrt(2 / (3 * 3 * 128)), rel=0.05)
 
 
-def hes_gain(scaling, rank, shape):
-    """The factor that "matched" puts on kernels: half of an SGD step from A."""
-    if scaling != "matched":
+def output_gain(scaling, rank, shape):
+    """The factor of "orthogonal" on kernels: a step from A is a quarter as large."""
+    if scaling != "orthogonal":
         return 1.0
     size, _, inputs, outputs = shape
-    columns = max(rank, size * size * outputs)
-    return np.sqrt(size * size * inputs / 8 / np.sqrt(max(rank, inputs) * columns))
+    variance = 2 / (size * size * inputs) / max(1, inputs / rank)
+    return np.sqrt(0.25 / (variance * max(rank, size * size * outputs)))
 
 
 def movement(scaling, num_shots, peak):
@@ -148,7 +149,7 @@ def movement(scaling, num_shots, peak):
     moved = np.einsum("n,nir->ir", to_numpy(coefficients)[0], change)
     columns = gradient.transpose(2, 0, 1, 3).reshape(shape[2], -1).astype("float64")
     single = learning_rate * columns @ (features[0].astype("float64") @ basis).T
-    single *= hes_gain(scaling, rank, shape)
+    single *= output_gain(scaling, rank, shape)
     shares = to_numpy(coefficients)[0] / to_numpy(coefficients)[0].sum()
     return np.linalg.norm(moved), np.linalg.norm(single), shares.max()
 
@@ -168,7 +169,7 @@ def descend(generator, names, features, coefficients, gradient, learning_rate):
 
 @pytest.mark.parametrize("num_shots", [1, 8, 64])
 @pytest.mark.parametrize("peak", [0.0, 20.0])
-@pytest.mark.parametrize("scaling", ["matched", "normalized"])
+@pytest.mark.parametrize("scaling", ["orthogonal", "normalized"])
 def test_dictionary_moves_as_one_matrix_would(scaling, num_shots, peak):
     moved, single, share = movement(scaling, num_shots, peak)
     assert moved == pytest.approx(single, rel=1e-4)
@@ -183,27 +184,65 @@ def test_literal_dictionary_moves_n_times_too_slowly(num_shots):
 
 
 @pytest.mark.parametrize("num_shots", [1, 64])
+@pytest.mark.parametrize("inputs, rank", [(3, 32), (32, 32), (64, 32)])
+def test_equal_mixture_of_the_orthogonal_dictionary(num_shots, inputs, rank):
+    """Semi-orthogonal with the gain; single entries have the same size."""
+    keras.utils.set_random_seed(3)
+    dictionary = to_numpy(OrthogonalDictionary(2.0)((num_shots, inputs, rank)))
+    mixture = dictionary.sum(axis=0) / np.sqrt(num_shots)
+    singular_values = np.linalg.svd(mixture, compute_uv=False)
+    np.testing.assert_allclose(singular_values, 2.0, rtol=1e-4)
+    sizes = np.linalg.norm(dictionary, axis=(1, 2))
+    np.testing.assert_allclose(sizes, 2 * np.sqrt(min(inputs, rank)), rtol=0.35)
+
+
+def first_step(name, shape, rank, num_shots):
+    """A plain kernel's SGD step, and what a step of one weight moves; [I, kkO]."""
+    keras.utils.set_random_seed(3)
+    learning_rate = 1e-2
+    gradient = np.random.default_rng(4).normal(size=shape)
+    z = ops.convert_to_tensor(np.eye(rank)[None], "float32")
+    coefficients = ops.ones((1, num_shots)) / np.sqrt(num_shots)
+    generator = KShotHypernetKernel(rank, num_shots, "orthogonal")
+    generator.build(shape)
+    before = to_numpy(generator(z, coefficients))[0]
+    descend(generator, [name], z, coefficients, gradient, learning_rate)
+    change = to_numpy(generator(z, coefficients))[0] - before
+    plain, moved = (
+        kernel.transpose(2, 0, 1, 3).reshape(shape[2], -1)
+        for kernel in (-learning_rate * gradient, change)
+    )
+    mixture = to_numpy(generator.dictionary).sum(axis=0)
+    return plain, moved, mixture
+
+
+@pytest.mark.parametrize("num_shots", [1, 64])
+@pytest.mark.parametrize("shape", [(3, 3, 16, 16), (1, 1, 32, 32)])
+def test_basis_moves_the_kernel_as_a_plain_one_moves(shape, num_shots):
+    plain, moved, _ = first_step("basis", shape, 32, num_shots)
+    np.testing.assert_allclose(moved, plain, rtol=1e-3, atol=1e-5)
+
+
+def test_below_full_rank_the_basis_moves_faster_in_the_directions_left():
+    """(I / R)^2 times the plain step, projected on the columns of A."""
+    plain, moved, mixture = first_step("basis", (3, 3, 64, 32), 16, 8)
+    orthonormal, _ = np.linalg.qr(mixture)
+    expected = 16 * orthonormal @ (orthonormal.T @ plain)
+    np.testing.assert_allclose(moved, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("num_shots", [1, 64])
 @pytest.mark.parametrize(
     "shape, rank",
     [((3, 3, 16, 16), 32), ((1, 1, 64, 64), 32), ((3, 3, 64, 32), 16)],
 )
-def test_matched_kernel_takes_the_first_step_of_a_plain_one(shape, rank, num_shots):
-    """A and B move it by half a plain kernel's step each, whatever the shape."""
-    keras.utils.set_random_seed(3)
-    learning_rate = 1e-3
-    gradient = np.random.default_rng(4).normal(size=shape)
-    features = np.eye(rank)[None]
-    coefficients = ops.ones((1, num_shots)) / np.sqrt(num_shots)
-    for name in ("dictionary", "basis"):
-        generator = KShotHypernetKernel(rank, num_shots, "matched")
-        generator.build(shape)
-        z = ops.convert_to_tensor(features, "float32")
-        before = to_numpy(generator(z, coefficients))
-        descend(generator, [name], features, coefficients, gradient, learning_rate)
-        change = to_numpy(generator(z, coefficients)) - before
-        step = np.linalg.norm(change) / (learning_rate * np.linalg.norm(gradient))
-        # Random matrices' eigenvalues spread: the size is right, not exact.
-        assert 0.4 < step < 0.8, (name, step)
+def test_dictionary_moves_the_kernel_by_a_quarter(shape, rank, num_shots):
+    """On average over the directions that B spans: R of k*k*O columns."""
+    plain, moved, _ = first_step("dictionary", shape, rank, num_shots)
+    columns = plain.shape[1]
+    share = min(1.0, rank / columns)
+    step = (moved * plain).sum() / np.square(plain).sum() / share
+    assert step == pytest.approx(0.25, rel=0.2)
 
 
 @pytest.mark.parametrize("name", sorted(GENERATORS))
