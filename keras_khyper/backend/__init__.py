@@ -3,11 +3,14 @@
 Each module offers the same functions:
 
 - ``value_and_grad``: differentiate a loss that also updates variables;
+- ``sum_gradients``: the same for a sum of losses, one after the other;
 - ``SupernetTrainer``: the ``train_step`` that ``keras.Model.fit`` expects;
 - ``stateless_function``: compile a forward pass with variables as inputs;
 - ``normalize_batch``: batch normalisation that returns the statistics it used;
 - ``read_archs``: architectures as Python integers where that is possible;
 - ``subnet_routing``: moves activations between the subnets of a fair set;
+- ``switch``: runs one of several functions, also backwards;
+- ``prefers_switch``: whether traced subnets run by it;
 - ``fuse_updates``: lets an optimizer update a variable in one kernel;
 - ``sync_variables``: make variables readable and writable between batches;
 - ``num_replicas``, ``replica_id``: data parallelism.

@@ -11,10 +11,13 @@ __all__ = [
     "fuse_updates",
     "normalize_batch",
     "num_replicas",
+    "prefers_switch",
     "read_archs",
     "replica_id",
     "stateless_function",
     "subnet_routing",
+    "sum_gradients",
+    "switch",
     "sync_variables",
     "value_and_grad",
 ]
@@ -44,6 +47,23 @@ def value_and_grad(loss_fn, variables, state):
         if new is not None and new is not old:
             variable.assign(new)
     return (loss, aux), gradients
+
+
+def sum_gradients(loss_fn, items, variables, state):
+    """Differentiate a sum of losses, one after the other.
+
+    See the TensorFlow module for arguments and results.
+    """
+
+    def add(totals, item):
+        (_, (output,)), gradients = value_and_grad(
+            lambda: loss_fn(item), variables, state
+        )
+        return jax.tree.map(jnp.add, totals, gradients), output
+
+    zeros = [jnp.zeros_like(variable.value) for variable in variables]
+    totals, outputs = jax.lax.scan(add, zeros, items)
+    return outputs, totals
 
 
 class SupernetTrainer:
@@ -165,6 +185,18 @@ class StackedRouting:
             for candidate, output in outputs.items():
                 total = total.at[self.slot(decision, candidate)].add(output)
         return total
+
+
+def prefers_switch(jit_compile, low_memory):
+    """Whether a traced subnet runs by `switch`, or all candidates are computed."""
+    del jit_compile
+    return low_memory  # on a CPU, convolutions in conditionals are far slower
+
+
+def switch(index, branches, inputs, variables):
+    """Run one of several functions; see the TensorFlow module."""
+    del variables
+    return jax.lax.switch(index, branches, *inputs)
 
 
 def fuse_updates(optimizer):

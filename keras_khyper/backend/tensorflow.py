@@ -10,10 +10,13 @@ __all__ = [
     "fuse_updates",
     "normalize_batch",
     "num_replicas",
+    "prefers_switch",
     "read_archs",
     "replica_id",
     "stateless_function",
     "subnet_routing",
+    "sum_gradients",
+    "switch",
     "sync_variables",
     "value_and_grad",
 ]
@@ -40,6 +43,41 @@ def value_and_grad(loss_fn, variables, state):
         unconnected_gradients=tf.UnconnectedGradients.ZERO,
     )
     return (loss, aux), gradients
+
+
+def sum_gradients(loss_fn, items, variables, state):
+    """Differentiate a sum of losses, one after the other.
+
+    Nothing but gradients and outputs outlives a loss, so the memory is that of
+    one.
+
+    Args:
+        loss_fn: Function of one row of ``items`` that returns ``(loss, [output])``,
+            the output in float32. It may update nothing.
+        items: Tensor [n, ...].
+        variables: Keras variables to differentiate by.
+        state: Every variable that ``loss_fn`` reads (used by JAX).
+
+    Returns:
+        The outputs [n, ...] and the summed gradients.
+    """
+    count = items.shape[0]
+
+    def add(index, outputs, totals):
+        (_, (output,)), gradients = value_and_grad(
+            lambda: loss_fn(items[index]), variables, state
+        )
+        totals = [a + b for a, b in zip(totals, gradients, strict=True)]
+        return index + 1, outputs.write(index, output), totals
+
+    zeros = [tf.zeros(variable.shape, variable.dtype) for variable in variables]
+    _, outputs, totals = tf.while_loop(
+        lambda index, *_: index < count,
+        add,
+        (0, tf.TensorArray("float32", count), zeros),
+        parallel_iterations=1,
+    )
+    return outputs.stack(), totals
 
 
 class SupernetTrainer:
@@ -98,8 +136,8 @@ def normalize_batch(x, scale, offset, epsilon):
         x, scale, offset, epsilon=epsilon, is_training=True
     )
     # The fused kernel reports Bessel's correction; it normalises without it.
-    count = tf.cast(tf.size(x) // tf.shape(x)[-1], mean.dtype)
-    return normalized, mean, unbiased * ((count - 1.0) / count)
+    correction = 1.0 - x.shape[-1] / tf.cast(tf.size(x), mean.dtype)  # 1 - 1/n
+    return normalized, mean, unbiased * correction
 
 
 def read_archs(archs):
@@ -275,6 +313,85 @@ def _select(tensors, flags):
     selected = tf.raw_ops.Merge(inputs=alive).output
     selected.set_shape(tensors[0].shape)
     return selected
+
+
+def prefers_switch(jit_compile, low_memory):
+    """Whether a traced subnet runs by `switch`, or all candidates are computed.
+
+    Args:
+        jit_compile: Whether XLA will compile the graph: it knows no `Switch`.
+        low_memory: Whether memory counts more than time (used by JAX).
+    """
+    del low_memory
+    return not jit_compile
+
+
+def switch(index, branches, inputs, variables):
+    """Run one of several functions; the others cost nothing, also backwards.
+
+    By `Switch` and `Merge`: the graphs that `tf.switch_case` makes for every
+    branch take more memory than a subnet's activations.
+
+    Args:
+        index: Integer scalar, which may be traced.
+        branches: Functions of ``inputs`` whose results have one shape and dtype.
+        inputs: List of tensors.
+        variables: For each branch the Keras variables that it trains.
+
+    Returns:
+        The result of the one that ``index`` says.
+    """
+    flags = tf.unstack(tf.equal(index, tf.range(len(branches))))
+    # Their `value` may be cast to a layer's compute dtype.
+    values = [[variable._value for variable in own] for own in variables]
+
+    @tf.custom_gradient
+    def run(inputs, values):
+        runs = [
+            _run_if(flag, *branch, inputs)
+            for flag, *branch in zip(flags, branches, variables, values, strict=True)
+        ]
+        outputs, pullbacks = zip(*runs, strict=True)
+
+        def pull_back(gradient, variables=()):
+            parts, of_values = zip(*[pull(gradient) for pull in pullbacks], strict=True)
+            of_inputs = [_select(part, flags) for part in zip(*parts, strict=True)]
+            gradients = of_inputs, of_values
+            # `variables` are read but not trained.
+            return (gradients, [None] * len(variables)) if variables else gradients
+
+        return _select(outputs, flags), pull_back
+
+    return run(inputs, values)
+
+
+def _run_if(flag, function, variables, values, inputs):
+    # What depends on a tensor behind a Switch never runs if the flag is false.
+    tensors = [*inputs, *values]
+    off, on = zip(*[tf.raw_ops.Switch(data=t, pred=flag) for t in tensors], strict=True)
+    count = len(inputs)
+    scope = keras.StatelessScope(list(zip(variables, on[count:], strict=True)))
+    with tf.GradientTape() as tape, scope:
+        tape.watch(on)
+        output = function(*on[:count])
+
+    def pull_back(gradient):
+        gradients = tape.gradient(
+            output,
+            on,
+            tf.raw_ops.Switch(data=gradient, pred=flag).output_true,
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        )
+        # Zeros if the flag is false; `tf.zeros_like` would make a constant, which
+        # is there in either case.
+        zeros = [tf.raw_ops.ZerosLike(x=value) for value in off[count:]]
+        of_values = [
+            tf.raw_ops.Merge(inputs=pair).output
+            for pair in zip(gradients[count:], zeros, strict=True)
+        ]
+        return gradients[:count], of_values
+
+    return output, pull_back
 
 
 def fuse_updates(optimizer):

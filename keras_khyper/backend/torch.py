@@ -9,10 +9,13 @@ __all__ = [
     "fuse_updates",
     "normalize_batch",
     "num_replicas",
+    "prefers_switch",
     "read_archs",
     "replica_id",
     "stateless_function",
     "subnet_routing",
+    "sum_gradients",
+    "switch",
     "sync_variables",
     "value_and_grad",
 ]
@@ -34,6 +37,22 @@ def value_and_grad(loss_fn, variables, state):
         )
     aux = [item.detach() if torch.is_tensor(item) else item for item in aux]
     return (loss.detach(), aux), gradients
+
+
+def sum_gradients(loss_fn, items, variables, state):
+    """Differentiate a sum of losses, one after the other.
+
+    See the TensorFlow module for arguments and results.
+    """
+    outputs = []
+    totals = [torch.zeros_like(variable.value) for variable in variables]
+    for item in items:
+        (_, (output,)), gradients = value_and_grad(
+            lambda item=item: loss_fn(item), variables, state
+        )
+        outputs.append(output)
+        totals = [a + b for a, b in zip(totals, gradients, strict=True)]
+    return torch.stack(outputs), totals
 
 
 class SupernetTrainer:
@@ -97,6 +116,18 @@ def subnet_routing(archs, jit_compile):
     """
     del jit_compile
     return ListRouting(slots_of(archs.tolist()))
+
+
+def prefers_switch(jit_compile, low_memory):
+    """Whether a traced subnet runs by `switch`: none is traced."""
+    del jit_compile, low_memory
+    return True
+
+
+def switch(index, branches, inputs, variables):
+    """Run one of several functions; see the TensorFlow module."""
+    del variables
+    return branches[int(index)](*inputs)
 
 
 def fuse_updates(optimizer):

@@ -18,7 +18,13 @@ from keras_khyper.layers.operations import (
     ResidualReduction,
     SearchableCell,
 )
-from keras_khyper.layers.routes import FairRoute, MixtureRoute, PathRoute, Route
+from keras_khyper.layers.routes import (
+    FairRoute,
+    MixtureRoute,
+    PathRoute,
+    Route,
+    SwitchRoute,
+)
 
 __all__ = [
     "OPERATIONS",
@@ -37,4 +43,5 @@ __all__ = [
     "SearchableCell",
     "SharedKernel",
     "SubnetBatchNormalization",
+    "SwitchRoute",
 ]

@@ -125,7 +125,8 @@ def normalize_joined(layers, x, weights, training):
         )
 
     channels = layers[0].gamma.shape[0]
-    repeated = ops.repeat(ops.cast(ops.stack(weights), "float32"), channels)  # [n*C]
+    repeated = ops.cast(ops.stack(weights), "float32")[:, None]
+    repeated = ops.reshape(ops.tile(repeated, (1, channels)), (-1,))  # [n*C]
     scale, offset = join("gamma") * repeated, join("beta") * repeated
     epsilon = layers[0].epsilon
     if not training:

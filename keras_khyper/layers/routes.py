@@ -52,15 +52,21 @@ class BatchStatistics(Statistics):
 
     ``recorded`` maps the name of a BatchNorm layer to its mean and variance,
     each [C], or [S, C] where the layer served S subnets.
+
+    Args:
+        record: Whether to record. Not where a layer runs in a branch of its own,
+            as on a `SwitchRoute`: its tensors must not leave the branch.
     """
 
-    def __init__(self):
+    def __init__(self, record=True):
+        self.record = record
         self.recorded = {}
 
     def normalize(self, layer, x, slot):
         """Normalise ``x`` [B, H, W, C] of the subnet in ``slot``."""
         y, mean, variance = layer.normalize_batch(x)
-        self.recorded.setdefault(layer.name, {})[slot] = (mean, variance)
+        if self.record:
+            self.recorded.setdefault(layer.name, {})[slot] = (mean, variance)
         return y
 
     def collect(self):
@@ -198,7 +204,7 @@ class MixtureRoute(Route):
 
     def __init__(self, weights, **kwargs):
         super().__init__(**kwargs)
-        self.weights = weights
+        self.weights = [ops.unstack(row) for row in ops.unstack(weights)]
 
     def conv_joined(self, layers, x):
         """Convolve with the kernels of several layers side by side."""
@@ -215,7 +221,7 @@ class MixtureRoute(Route):
         for candidate, group in enumerate(zip(*operations, strict=True)):
             if group[0].is_zero:
                 continue
-            weights = [self.weights[decision, candidate] for decision in decisions]
+            weights = [self.weights[decision][candidate] for decision in decisions]
             parts = group[0].weighted(group, node, self, weights)
             totals = [
                 part if total is None else total + part
@@ -242,6 +248,43 @@ class PathRoute(Route):
             candidates[self.arch[decision]].call(x, self)
             for candidates, decision in zip(operations, decisions, strict=True)
         ]
+
+
+class SwitchRoute(Route):
+    """One subnet of a traced architecture: only the chosen operations run.
+
+    Each decision is a branch that holds the operation, its kernel and their
+    gradients. The statistics must record nothing there.
+
+    Args:
+        arch: Integer tensor [D].
+        **kwargs: As in `Route`.
+    """
+
+    def __init__(self, arch, **kwargs):
+        super().__init__(**kwargs)
+        self.choices = ops.unstack(arch)
+
+    def send(self, x, operations, decisions):
+        """Run only the chosen operations."""
+        inputs = [x]
+        if self.features is not None:
+            inputs += [self.features, self.coefficients]
+        return [
+            backend.switch(
+                self.choices[decision],
+                [self._branch(operation) for operation in candidates],
+                inputs,
+                [operation.trainable_variables for operation in candidates],
+            )
+            for candidates, decision in zip(operations, decisions, strict=True)
+        ]
+
+    def _branch(self, operation):
+        def run(x, features=None, coefficients=None):
+            return operation.call(x, Route(features, coefficients, self.statistics))
+
+        return run
 
 
 class FairRoute(Route):

@@ -109,8 +109,8 @@ class FairNAS(Sampler):
 class SPOS(Sampler):
     """Uniform single paths (Guo et al., 2020), each drawn independently.
 
-    Outside eager PyTorch every single path costs about as much as a fair set
-    of K subnets, because a traced graph computes all candidates.
+    On JAX, and under XLA, every single path costs about as much as a fair set
+    of K subnets, because all candidates are computed.
 
     Args:
         num_subnets: S, the single paths per step.

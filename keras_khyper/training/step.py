@@ -86,29 +86,42 @@ def _update_teacher(model, x, y, sample_weight):
 def _update_subnets(model, x, y, soft_labels, sample_weight, archs):
     variables = _trained_variables(model, with_arch_logits=False)
 
-    def loss_fn():
-        logits = ops.concatenate(
-            [_subnet_logits(model, x, archs[i]) for i in range(archs.shape[0])]
-        )  # [S, B, Y]
-        logits = ops.cast(logits, "float32")
-        loss = _subnet_loss(model, logits, y, soft_labels, sample_weight)
-        return loss * logits.shape[0] * model.subnet_loss_weight, [loss, logits]
+    def mean_loss(logits):
+        return _subnet_loss(model, logits, y, soft_labels, sample_weight)
 
-    (_, (loss, logits)), gradients = backend.value_and_grad(
-        loss_fn, variables, model.variables
-    )
+    def summed_loss(logits):
+        logits = ops.cast(logits, "float32")  # [S, B, Y]
+        loss = mean_loss(logits) * logits.shape[0] * model.subnet_loss_weight
+        return loss, [logits]
+
+    if model.accumulate_subnets:
+        logits, gradients = backend.sum_gradients(
+            lambda arch: summed_loss(model.call_paths(x, arch[None], low_memory=True)),
+            ops.reshape(archs, (-1, archs.shape[-1])),
+            variables,
+            model.variables,
+        )
+        logits = ops.squeeze(logits, axis=1)  # [S, 1, B, Y] -> [S, B, Y]
+    else:
+        (_, (logits,)), gradients = backend.value_and_grad(
+            lambda: summed_loss(_run_sets(model, x, archs)), variables, model.variables
+        )
     _apply(model, gradients, variables, decay=0.0)
-    replicas = backend.num_replicas()
+    loss, replicas = mean_loss(logits), backend.num_replicas()
     model.subnet_loss_metric.update_state(loss * replicas, sample_weight=_batch_size(x))
     labels = y if len(y.shape) == 1 else ops.argmax(y, axis=-1)
     hits = ops.equal(ops.argmax(logits, axis=-1), ops.cast(labels, "int32")[None])
     model.subnet_accuracy_metric.update_state(ops.cast(hits, "float32"))
 
 
-def _subnet_logits(model, x, archs):
-    if model.sampler.is_fair:
-        return model.call_subnets(x, archs)[0]
-    return model.call_paths(x, archs)
+def _run_sets(model, x, archs):
+    logits = []
+    for index in range(archs.shape[0]):
+        if model.sampler.is_fair:
+            logits.append(model.call_subnets(x, archs[index])[0])
+        else:
+            logits.append(model.call_paths(x, archs[index]))
+    return ops.concatenate(logits)  # [sets * S, B, Y]
 
 
 def _subnet_loss(model, logits, y, soft_labels, sample_weight):

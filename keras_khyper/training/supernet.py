@@ -17,6 +17,7 @@ from keras_khyper.layers.routes import (
     GivenStatistics,
     MixtureRoute,
     PathRoute,
+    SwitchRoute,
     TeacherStatistics,
 )
 from keras_khyper.training.deployment import materialize
@@ -152,7 +153,7 @@ class Supernet(backend.SupernetTrainer, keras.Model):
         )
         route = FairRoute(
             ops.convert_to_tensor(archs, "int32"),
-            jit_compile=bool(getattr(self, "jit_compile", False)),
+            jit_compile=self._uses_xla(),
             features=features,
             coefficients=coefficients,
             statistics=statistics,
@@ -162,11 +163,27 @@ class Supernet(backend.SupernetTrainer, keras.Model):
             logits = ops.stack([logits] * route.num_subnets)
         return logits
 
-    def call_paths(self, inputs, archs):
-        """Run any subnets [S, D] one after the other: logits [S, B, Y]."""
+    def call_paths(self, inputs, archs, low_memory=False):
+        """Run any subnets one after the other, each with its batch statistics.
+
+        Traced architectures run their own operations only, except under XLA. A
+        TensorFlow graph must then hold the whole step: its gradients cannot be
+        taken outside.
+
+        Args:
+            inputs: Images [B, H, W, channels].
+            archs: Integer tensor [S, D].
+            low_memory: Whether they do so on JAX as well, however slow that is
+                on a CPU.
+
+        Returns:
+            Logits [S, B, Y].
+        """
         x = ops.cast(inputs, self.compute_dtype)
+        statistics = BatchStatistics(record=False)
+        switch = backend.prefers_switch(self._uses_xla(), low_memory)
         logits = [
-            self.body(x, self._subnet_route(archs[subnet], BatchStatistics()))
+            self.body(x, self._subnet_route(archs[subnet], statistics, switch))
             for subnet in range(archs.shape[0])
         ]
         return ops.stack(logits)
@@ -188,7 +205,7 @@ class Supernet(backend.SupernetTrainer, keras.Model):
             statistics=TeacherStatistics(training),
         )
 
-    def _subnet_route(self, arch, statistics):
+    def _subnet_route(self, arch, statistics, switch=False):
         if ops.is_tensor(arch):
             # A known architecture runs its own operations only.
             arch = backend.read_archs(arch)
@@ -199,12 +216,17 @@ class Supernet(backend.SupernetTrainer, keras.Model):
         kind, choices = MixtureRoute, weights
         if isinstance(arch, list | tuple):
             kind, choices = PathRoute, arch
+        elif switch:
+            kind, choices = SwitchRoute, arch
         return kind(
             choices,
             features=features,
             coefficients=coefficients,
             statistics=statistics,
         )
+
+    def _uses_xla(self):
+        return bool(getattr(self, "jit_compile", False))
 
     def compile(
         self,
@@ -215,6 +237,7 @@ class Supernet(backend.SupernetTrainer, keras.Model):
         distillation=True,
         train_arch_logits=True,
         fair_sets_per_step=1,
+        accumulate_subnets=False,
         subnet_loss_weight=1.0,
         encoder_learning_rate_multiplier=0.001,
         **kwargs,
@@ -234,6 +257,11 @@ class Supernet(backend.SupernetTrainer, keras.Model):
                 they learn the true labels with ``loss``.
             train_arch_logits: Whether beta is trained.
             fair_sets_per_step: Draws of the sampler per batch.
+            accumulate_subnets: Whether the subnets run forward and backward one
+                after the other, their gradients summed, instead of all in one
+                graph: the same update up to rounding, in the memory of one subnet
+                (of the teacher on TensorFlow with ``jit_compile``). Slower, and
+                by far so where XLA compiles for a CPU.
             subnet_loss_weight: Factor of the subnets' summed losses.
             encoder_learning_rate_multiplier: Factor of the gradients of the
                 encoder, which sum over all layers and subnets. At 1 every kernel
@@ -261,6 +289,7 @@ class Supernet(backend.SupernetTrainer, keras.Model):
             "distillation": distillation,
             "train_arch_logits": train_arch_logits,
             "fair_sets_per_step": fair_sets_per_step,
+            "accumulate_subnets": accumulate_subnets,
             "subnet_loss_weight": subnet_loss_weight,
             "encoder_learning_rate_multiplier": encoder_learning_rate_multiplier,
         }
