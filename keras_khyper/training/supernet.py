@@ -260,8 +260,9 @@ class Supernet(backend.SupernetTrainer, keras.Model):
             accumulate_subnets: Whether the subnets run forward and backward one
                 after the other, their gradients summed, instead of all in one
                 graph: the same update up to rounding, in the memory of one subnet
-                (of the teacher on TensorFlow with ``jit_compile``). Slower, and
-                by far so where XLA compiles for a CPU.
+                (of the teacher on TensorFlow with ``jit_compile``). The teacher's
+                update then needs the most. Far slower where XLA compiles for a
+                CPU, as JAX does.
             subnet_loss_weight: Factor of the subnets' summed losses.
             encoder_learning_rate_multiplier: Factor of the gradients of the
                 encoder, which sum over all layers and subnets. At 1 every kernel
