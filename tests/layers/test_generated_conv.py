@@ -55,7 +55,7 @@ def test_call_is_the_explicit_convolution_with_the_explicit_kernel(
     kernel = flat.reshape(3, kernel_size, kernel_size, 7).transpose(1, 2, 0, 3)
     # The default scaling's gain, see test_kernel_generators.py.
     size = kernel_size * kernel_size
-    kernel = kernel * np.sqrt(size * 3 / 8 / np.sqrt(4 * size * 7))
+    kernel = kernel * np.sqrt(0.25 / (2 / (size * 3) * size * 7))
     expected = explicit_convolution(x, kernel, strides)
     np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-4)
     assert conv.compute_output_shape(arrays["x"].shape) == expected.shape
