@@ -305,6 +305,7 @@ class FairRoute(Route):
         super().__init__(**kwargs)
         self.num_subnets = archs.shape[0]
         self.routing = backend.subnet_routing(archs, jit_compile)
+        self._candidates = {}
 
     def _split(self, x):
         if isinstance(x, list):
@@ -369,7 +370,7 @@ class FairRoute(Route):
             else:
                 parts = self.routing.take(x, decision, candidates)
             outputs = {
-                k: group[k].call(part, self._of_subnet(group[k], decision, k))
+                k: group[k].call(part, self._candidate(decision, k))
                 for k, part in zip(candidates, parts, strict=True)
             }
             contributions.append((decision, outputs))
@@ -379,10 +380,14 @@ class FairRoute(Route):
         """Add what the decisions sent into each subnet's sum."""
         return self.routing.collect(contributions)
 
-    def _of_subnet(self, operation, decision, candidate):
-        features = coefficients = None
-        if operation.has_kernel and self.features is not None:
-            slot = self.routing.slot(decision, candidate)
-            features = ops.take(self.features, slot, axis=0)[None]
-            coefficients = ops.take(self.coefficients, slot, axis=0)[None]
-        return Route(features, coefficients, self.statistics)
+    def _candidate(self, decision, candidate):
+        # The route of the one subnet that uses the candidate, in every cell.
+        key = decision, candidate
+        if key not in self._candidates:
+            features = coefficients = None
+            if self.features is not None:
+                slot = self.routing.slot(decision, candidate)
+                features = ops.take(self.features, slot, axis=0)[None]
+                coefficients = ops.take(self.coefficients, slot, axis=0)[None]
+            self._candidates[key] = Route(features, coefficients, self.statistics)
+        return self._candidates[key]
