@@ -46,13 +46,13 @@ def load_images(settings: Any) -> Any:
     """
     import keras_khyper as kk
 
-    options = {} if settings.data == "mnist_5k" else {"data_dir": settings.data_dir}
-    return kk.data.load(
-        settings.data,
-        image_size=settings.image_size,
-        validation_size=settings.validation_size,
-        **options,
-    )
+    options: dict[str, Any] = {
+        "image_size": settings.image_size,
+        "validation_size": settings.validation_size,
+    }
+    if settings.data.startswith("cifar"):
+        options["data_dir"] = settings.data_dir
+    return kk.data.load(settings.data, **options)
 
 
 def augmented_batches(
