@@ -93,7 +93,23 @@ class SupernetTrainer:
 
     def train_step(self, data):
         """Run one supernet step inside the trainer's ``tf.function``."""
+        if not self.jit_compile:
+            data = _forget_batch_size(data, self.optimizer.iterations)
         return self.update_step(data)
+
+
+def _forget_batch_size(data, iterations):
+    # Where shapes are known, TensorFlow turns sums of three activations into
+    # additions to a variable, each with zeros that the graph keeps for good: 210
+    # MiB at C=16. What it cannot know is that a step's number is never negative.
+    impossible = tf.less(tf.convert_to_tensor(iterations), 0)
+
+    def forget(tensor):
+        if not tf.is_tensor(tensor) or not tensor.shape.rank:
+            return tensor
+        return tensor[: tf.where(impossible, 0, tf.shape(tensor)[0])]
+
+    return tf.nest.map_structure(forget, data)
 
 
 def stateless_function(model, function):
@@ -157,7 +173,7 @@ def subnet_routing(archs, jit_compile):
     if known is not None:
         return ListRouting(slots_of(known))
     slots = tf.transpose(tf.argsort(archs, axis=0))
-    return GatherRouting(slots) if jit_compile else SwitchRouting(slots)
+    return GatherRouting(slots) if jit_compile else SwitchRouting(archs, slots)
 
 
 class GatherRouting(ListRouting):
@@ -203,35 +219,26 @@ class GatherRouting(ListRouting):
 
 
 class SwitchRouting(ListRouting):
-    """Routing by `Switch` and `Merge`, which pass tensors on without a copy.
+    """Routing by `_SwitchN` and `Merge`, which pass tensors on without a copy.
 
     All candidates run; only which tensor stands where is decided at run time.
     What `take` does to activations `collect` does to their gradients, and the
     other way round.
 
     Args:
+        archs: Integer tensor [S, D].
         slots: Integer tensor [D, K].
     """
 
-    def __init__(self, slots):
-        self.slots = slots
-        decisions, candidates = slots.shape
-        self.num_subnets = candidates
-        matches = tf.equal(slots[:, :, None], tf.range(candidates))  # [D, K, S]
-        flat = tf.unstack(tf.reshape(matches, (-1,)))
-        self._matches = [
-            [
-                flat[candidates * (candidates * d + k) :][:candidates]
-                for k in range(candidates)
-            ]
-            for d in range(decisions)
-        ]
-        self._unused = {}
+    def __init__(self, archs, slots):
+        self.num_subnets = slots.shape[1]
+        self._archs = _scalars(tf.transpose(archs))  # [decision][subnet]
+        self._slots = _scalars(slots)  # [decision][candidate]
         self._zeros = {}
 
     def slot(self, decision, candidate):
         """Return the index of the subnet that uses the candidate."""
-        return self.slots[decision, candidate]
+        return self._slots[decision][candidate]
 
     def take(self, subnets, decision, candidates):
         """Return the activation [B, H, W, C] of each of the given candidates."""
@@ -267,33 +274,15 @@ class SwitchRouting(ListRouting):
         return place(*outputs.values())
 
     def _by_candidate(self, subnets, decision, candidates):
-        return [
-            _select(subnets, self._matches[decision][candidate])
-            for candidate in candidates
-        ]
+        columns = _deal(subnets, self._archs[decision])
+        return [columns[candidate] for candidate in candidates]
 
     def _by_subnet(self, parts, decision, candidates):
         # Zeros for the subnets whose candidate carries nothing.
-        missing = self._missing(decision, candidates)
-        parts = list(parts) if missing is None else [*parts, self._zeros_like(parts[0])]
-        subnets = []
-        for subnet in range(self.num_subnets):
-            flags = [self._matches[decision][k][subnet] for k in candidates]
-            if missing is not None:
-                flags.append(missing[subnet])
-            subnets.append(_select(parts, flags))
-        return subnets
-
-    def _missing(self, decision, candidates):
-        if len(candidates) == self.num_subnets:
-            return None
-        key = (decision, tuple(candidates))
-        if key not in self._unused:
-            used = tf.add_n(
-                [tf.cast(self._matches[decision][k], "int32") for k in candidates]
-            )
-            self._unused[key] = tf.unstack(tf.equal(used, 0))
-        return self._unused[key]
+        known = dict(zip(candidates, parts, strict=True))
+        zeros = None if len(known) == self.num_subnets else self._zeros_like(parts[0])
+        filled = [known.get(candidate, zeros) for candidate in range(self.num_subnets)]
+        return _deal(filled, self._slots[decision])
 
     def _zeros_like(self, part):
         if None in part.shape[1:]:
@@ -302,6 +291,38 @@ class SwitchRouting(ListRouting):
         if key not in self._zeros:
             self._zeros[key] = tf.zeros_like(part)
         return self._zeros[key]
+
+
+def _scalars(matrix):
+    return [tf.unstack(row) for row in tf.unstack(matrix)]
+
+
+def _deal(tensors, places):
+    # Tensor i goes to places[i], a permutation: of what can arrive at a place one
+    # tensor is alive, and Merge waits for no other.
+    count = len(tensors)
+    by_place = zip(
+        *[_switch_n(*pair, count) for pair in zip(tensors, places, strict=True)],
+        strict=True,
+    )
+    merged = [tf.raw_ops.Merge(inputs=arriving).output for arriving in by_place]
+    for tensor in merged:
+        tensor.set_shape(tensors[0].shape)
+    return merged
+
+
+def _switch_n(tensor, index, count):
+    # TensorFlow lowers `switch_case` to this op and gives it no Python function.
+    operation = tensor.graph.create_op(
+        "_SwitchN",
+        [tensor, index],
+        attrs={
+            "num_outs": tf.compat.v1.AttrValue(i=count),
+            "T": tf.compat.v1.AttrValue(type=tensor.dtype.as_datatype_enum),
+        },
+        name="switch_n",
+    )
+    return operation.outputs
 
 
 def _select(tensors, flags):

@@ -21,6 +21,8 @@ class GeneratedConv2D(keras.layers.Layer):
         generator: A `KernelGenerator`. None makes a `KShotHypernetKernel` whose
             rank and number of shots are taken from the first call's features
             and coefficients.
+        index: Which kernel of a generator that makes several, and that other
+            convolutions share, belongs to this one.
         **kwargs: Passed to `keras.layers.Layer`.
 
     Padding is symmetric, ``(k - 1) // 2`` on each side, as in the benchmark
@@ -41,7 +43,15 @@ class GeneratedConv2D(keras.layers.Layer):
     >>> y = conv(x, features[0], coefficients[0])
     """
 
-    def __init__(self, filters, kernel_size, strides=1, generator=None, **kwargs):
+    def __init__(
+        self,
+        filters,
+        kernel_size,
+        strides=1,
+        generator=None,
+        index=None,
+        **kwargs,
+    ):
         if kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd. Received: {kernel_size=}")
         # The generator computes in float32; only the kernel is cast.
@@ -51,6 +61,7 @@ class GeneratedConv2D(keras.layers.Layer):
         self.kernel_size = kernel_size
         self.strides = strides
         self.generator = generator
+        self.index = index
 
     def build(self, inputs_shape, features_shape=None, coefficients_shape=None):
         """Build the generator for the kernel [k, k, I, O]."""
@@ -79,7 +90,7 @@ class GeneratedConv2D(keras.layers.Layer):
 
     def kernels(self, features=None, coefficients=None):
         """Return the kernels [S, k, k, I, O] of S architectures."""
-        return self.generator.call(features, coefficients)
+        return self.generator.call(features, coefficients, self.index)
 
     def convolve(self, x, kernel):
         """Convolve ``x`` [B, H, W, I] with ``kernel`` [k, k, I, O]."""
@@ -109,6 +120,7 @@ class GeneratedConv2D(keras.layers.Layer):
             "kernel_size": self.kernel_size,
             "strides": self.strides,
             "generator": keras.saving.serialize_keras_object(self.generator),
+            "index": self.index,
         }
 
     @classmethod

@@ -1,7 +1,7 @@
 """Generators of convolution kernels, conditioned on the architecture.
 
-Shapes: ``S`` subnets, ``k`` kernel size, ``I O`` channels in and out, ``N``
-shots, ``R`` rank.
+Shapes: ``S`` subnets, ``E`` kernels of one generator, ``k`` kernel size, ``I O``
+channels in and out, ``N`` shots, ``R`` rank.
 """
 
 import math
@@ -12,6 +12,8 @@ from keras import ops
 SCALINGS = ("orthogonal", "normalized", "literal")
 # What an SGD step through A moves a kernel, as a share of a plain kernel's step.
 DICTIONARY_STEP = 0.25
+# Deviation of a standard normal cut at two deviations, as He's initializer is.
+TRUNCATED_DEVIATION = 0.87962566103423978
 
 
 def check_scaling(scaling):
@@ -21,33 +23,55 @@ def check_scaling(scaling):
 
 
 class KernelGenerator(keras.layers.Layer):
-    """Base of the layers that make a convolution's kernel.
+    """Base of the layers that make kernels of convolutions.
 
-    A subclass is built with the kernel's shape [k, k, I, O] and implements
+    A subclass is built with the shape [k, k, I, O] of a kernel and implements
     `call`. The two flags say what it reads, so that a supernet builds an
     encoder only where one is needed and K subnets share what does not depend
     on them.
+
+    Args:
+        num_kernels: None for one kernel; E for kernels of one shape that each
+            have their own weights, stacked along a first axis. The edges of a
+            cell get theirs from one generator: a few large products in place of
+            many small ones.
+        **kwargs: Passed to `keras.layers.Layer`.
     """
 
     uses_features = False
     uses_coefficients = False
+
+    def __init__(self, num_kernels=None, **kwargs):
+        super().__init__(**kwargs)
+        self.num_kernels = num_kernels
+
+    @property
+    def stack_shape(self):
+        """() for one kernel, (E,) for E kernels: the first axes of each weight."""
+        return () if self.num_kernels is None else (self.num_kernels,)
 
     @property
     def depends_on_arch(self):
         """Whether two architectures can get different kernels."""
         return self.uses_features or self.uses_coefficients
 
-    def call(self, features=None, coefficients=None):
+    def call(self, features=None, coefficients=None, index=None):
         """Return the kernels [S, k, k, I, O], S=1 where they are shared.
 
         Args:
             features: Architecture features [S, R, R] or None.
             coefficients: Mixing coefficients [S, N] or None.
+            index: Which of E kernels to make. None makes all, [E, k, k, I, O]:
+                for one architecture (S=1), or kernel e for architecture e (S=E).
         """
         raise TypeError(
-            "A kernel generator must define call(features, coefficients). "
+            "A kernel generator must define call(features, coefficients, index). "
             f"Received: {type(self).__name__}"
         )
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "num_kernels": self.num_kernels}
 
 
 @keras.saving.register_keras_serializable(package="keras_khyper")
@@ -56,17 +80,23 @@ class SharedKernel(KernelGenerator):
 
     def build(self, kernel_shape):
         """Create the kernel [k, k, I, O] with He's initialisation."""
+        deviation = math.sqrt(2.0 / math.prod(kernel_shape[:-1]))
         self.kernel = self.add_weight(
             name="kernel",
-            shape=kernel_shape,
-            initializer=keras.initializers.HeNormal(),
+            shape=(*self.stack_shape, *kernel_shape),
+            initializer=keras.initializers.TruncatedNormal(
+                stddev=deviation / TRUNCATED_DEVIATION
+            ),
             autocast=False,
         )
 
-    def call(self, features=None, coefficients=None):
-        """Return the kernel [1, k, k, I, O]."""
+    def call(self, features=None, coefficients=None, index=None):
+        """Return the kernels [1, k, k, I, O] or [E, k, k, I, O]."""
         del features, coefficients
-        return self.kernel[None]
+        if index is not None:
+            return self.kernel[index][None]
+        kernel = ops.convert_to_tensor(self.kernel)
+        return kernel if self.stack_shape else kernel[None]
 
 
 @keras.saving.register_keras_serializable(package="keras_khyper")
@@ -89,15 +119,15 @@ class OrthogonalDictionary(keras.initializers.RandomNormal):
         self.gain = gain
 
     def __call__(self, shape, dtype=None):
-        """Draw the dictionary [N, I, R]."""
-        shots, inputs, rank = shape
+        """Draw the dictionary [N, I, R], or a stack of them [E, N, I, R]."""
+        *stack, shots, inputs, rank = shape
         wide, narrow = max(inputs, rank), min(inputs, rank)
-        normal = super().__call__((shots + 1, wide, narrow), dtype)
+        normal = super().__call__((*stack, shots + 1, wide, narrow), dtype)
         matrices, _ = ops.qr(normal)  # columns are orthonormal
         if inputs < rank:
-            matrices = ops.transpose(matrices, (0, 2, 1))
-        mean, entries = matrices[0], matrices[1:]
-        centred = entries - ops.mean(entries, axis=0)
+            matrices = ops.swapaxes(matrices, -1, -2)
+        mean, entries = matrices[..., :1, :, :], matrices[..., 1:, :, :]
+        centred = entries - ops.mean(entries, axis=-3, keepdims=True)
         return self.gain * (centred + mean / math.sqrt(shots))
 
     def get_config(self):
@@ -121,7 +151,7 @@ class KShotHypernetKernel(KernelGenerator):
             makes the step of A the same for every N. ``"orthogonal"`` besides
             starts equal coefficients at a semi-orthogonal sum, so that B learns
             exactly as a plain kernel does where R is at least I.
-        **kwargs: Passed to `keras.layers.Layer`.
+        **kwargs: Passed to `KernelGenerator`.
 
     Raises:
         ValueError: ``scaling`` is unknown.
@@ -135,7 +165,13 @@ class KShotHypernetKernel(KernelGenerator):
     uses_features = True
     uses_coefficients = True
 
-    def __init__(self, rank=32, num_shots=64, scaling="orthogonal", **kwargs):
+    def __init__(
+        self,
+        rank=32,
+        num_shots=64,
+        scaling="orthogonal",
+        **kwargs,
+    ):
         check_scaling(scaling)
         super().__init__(**kwargs)
         self.rank = rank
@@ -152,13 +188,13 @@ class KShotHypernetKernel(KernelGenerator):
         )
         self.dictionary = self.add_weight(
             name="dictionary",
-            shape=(self.num_shots, inputs, self.rank),
+            shape=(*self.stack_shape, self.num_shots, inputs, self.rank),
             initializer=dictionary,
             autocast=False,
         )
         self.basis = self.add_weight(
             name="basis",
-            shape=(self.rank, columns),
+            shape=(*self.stack_shape, self.rank, columns),
             initializer=keras.initializers.RandomNormal(
                 stddev=math.sqrt(basis_variance)
             ),
@@ -190,20 +226,28 @@ class KShotHypernetKernel(KernelGenerator):
         gain = math.sqrt(DICTIONARY_STEP / (basis * max(rank, columns)))
         return gain, OrthogonalDictionary(faster / gain), basis
 
-    def call(self, features, coefficients):
-        """Return the kernels [S, k, k, I, O].
+    def call(self, features, coefficients, index=None):
+        """Return the kernels [S, k, k, I, O] or [E, k, k, I, O].
 
         Args:
             features: Architecture features z [S, R, R].
             coefficients: Mixing coefficients lambda [S, N].
+            index: See `KernelGenerator.call`.
         """
         height, width, inputs, outputs = self.kernel_shape
-        flat = ops.reshape(self.dictionary, (self.num_shots, inputs * self.rank))
-        mixed = ops.matmul(coefficients, flat)  # Eq. (3): [S, I*R]
-        mixed = ops.reshape(mixed, (-1, inputs, self.rank))  # [S, I, R]
-        kernels = ops.matmul(ops.matmul(mixed, features), self.basis)  # [S, I, kkO]
+        dictionary, basis = self.dictionary, self.basis
+        if index is not None:
+            dictionary, basis = dictionary[index], basis[index]
+        elif self.stack_shape:
+            coefficients = coefficients[:, None, :]  # [S, 1, N]
+        flat = ops.reshape(
+            dictionary, (*dictionary.shape[:-2], inputs * self.rank)
+        )  # [N, I*R] or [E, N, I*R]
+        mixed = ops.matmul(coefficients, flat)  # Eq. (3)
+        mixed = ops.reshape(mixed, (-1, inputs, self.rank))
+        kernels = ops.matmul(ops.matmul(mixed, features), basis)  # [S or E, I, kkO]
         kernels = ops.reshape(self.gain * kernels, (-1, inputs, height, width, outputs))
-        return ops.transpose(kernels, (0, 2, 3, 1, 4))  # [S, k, k, I, O]
+        return ops.transpose(kernels, (0, 2, 3, 1, 4))
 
     def get_config(self):
         """Return the constructor's arguments."""
@@ -215,15 +259,24 @@ class KShotHypernetKernel(KernelGenerator):
         }
 
 
-# name -> function of (rank, num_shots, scaling) that makes a generator.
+# name -> function of (rank, num_shots, scaling, num_kernels) that makes a generator.
 GENERATORS = {
-    "shared": lambda rank, num_shots, scaling: SharedKernel(),
-    "kshot_hypernet": KShotHypernetKernel,
+    "shared": lambda rank, num_shots, scaling, num_kernels: SharedKernel(num_kernels),
+    "kshot_hypernet": lambda rank, num_shots, scaling, num_kernels: KShotHypernetKernel(
+        rank, num_shots, scaling, num_kernels=num_kernels
+    ),
 }
 
 
-def make_generator(name, rank, num_shots, scaling):
+def make_generator(name, rank, num_shots, scaling, num_kernels=None):
     """Make a kernel generator by its name.
+
+    Args:
+        name: A key of `GENERATORS`.
+        rank: R, if the generator has one.
+        num_shots: N, if the generator has them.
+        scaling: One of `SCALINGS`, if the generator has one.
+        num_kernels: E, or None for one kernel.
 
     Raises:
         ValueError: The name is not one of `GENERATORS`.
@@ -232,4 +285,4 @@ def make_generator(name, rank, num_shots, scaling):
         raise ValueError(
             f"generator must be one of {sorted(GENERATORS)}. Received: generator={name}"
         )
-    return GENERATORS[name](rank, num_shots, scaling)
+    return GENERATORS[name](rank, num_shots, scaling, num_kernels)

@@ -3,6 +3,8 @@
 Shapes: ``B`` batch, ``H W`` space, ``C`` channels.
 """
 
+import functools
+
 from keras import layers, ops
 
 from keras_khyper.layers.batch_normalization import SubnetBatchNormalization
@@ -18,11 +20,12 @@ class Operation(layers.Layer):
 
     Attributes:
         is_zero: The operation contributes nothing and is never run.
-        has_kernel: The operation has a generated kernel.
+        convolutions: Its `GeneratedConv2D` layers, so that the kernels of all
+            edges of a cell can be made together.
     """
 
     is_zero = False
-    has_kernel = False
+    convolutions = ()
 
     def call(self, x, route):
         """Return the operation's output for ``x`` [B, H, W, C]."""
@@ -92,17 +95,25 @@ class ReLUConvBN(Operation):
         channels: C, in and out.
         kernel_size: k.
         generator: A `KernelGenerator`.
+        index: Which of the generator's kernels, if it makes several.
         **kwargs: Passed to `keras.layers.Layer`.
     """
 
-    has_kernel = True
-
-    def __init__(self, channels, kernel_size, generator, **kwargs):
+    def __init__(self, channels, kernel_size, generator, index=None, **kwargs):
         super().__init__(**kwargs)
         self.conv = GeneratedConv2D(
-            channels, kernel_size, generator=generator, name=f"{self.name}_conv"
+            channels,
+            kernel_size,
+            generator=generator,
+            index=index,
+            name=f"{self.name}_conv",
         )
         self.bn = SubnetBatchNormalization(name=f"{self.name}_bn")
+
+    @property
+    def convolutions(self):
+        """The one generated convolution."""
+        return (self.conv,)
 
     def build(self, input_shape):
         """Build convolution and BatchNorm for inputs [B, H, W, C]."""
@@ -127,28 +138,35 @@ class ReLUConvBN(Operation):
         return ops.split(y, len(operations), axis=-1)
 
 
-# name -> function of (channels, make_generator, name) that makes an operation.
+# name -> function of (channels, generator, index, name) that makes an operation;
+# generator is a function that returns the kernel generator of all edges.
 OPERATIONS = {
-    "none": lambda channels, generator, name: Zero(name=name),
-    "skip_connect": lambda channels, generator, name: Identity(name=name),
-    "nor_conv_1x1": lambda channels, generator, name: ReLUConvBN(
-        channels, 1, generator(), name=name
+    "none": lambda channels, generator, index, name: Zero(name=name),
+    "skip_connect": lambda channels, generator, index, name: Identity(name=name),
+    "nor_conv_1x1": lambda channels, generator, index, name: ReLUConvBN(
+        channels, 1, generator(), index, name=name
     ),
-    "nor_conv_3x3": lambda channels, generator, name: ReLUConvBN(
-        channels, 3, generator(), name=name
+    "nor_conv_3x3": lambda channels, generator, index, name: ReLUConvBN(
+        channels, 3, generator(), index, name=name
     ),
-    "avg_pool_3x3": lambda channels, generator, name: AveragePool3x3(name=name),
+    "avg_pool_3x3": lambda channels, generator, index, name: AveragePool3x3(name=name),
 }
 
 
-def make_operation(operation, channels, generator, name):
-    """Make a candidate operation by its benchmark name.
+def make_operations(operation, channels, generator, names):
+    """Make a candidate operation once per edge of a cell.
+
+    Their kernels come from one generator, made only where there are any.
 
     Args:
         operation: A key of `OPERATIONS`.
         channels: C, in and out.
-        generator: Function of no arguments that makes a `KernelGenerator`.
-        name: The layer's name.
+        generator: Function of the number of kernels that makes a
+            `KernelGenerator`.
+        names: The names of the E layers.
+
+    Returns:
+        List of E operations.
 
     Raises:
         ValueError: The operation is unknown.
@@ -157,7 +175,11 @@ def make_operation(operation, channels, generator, name):
         raise ValueError(
             f"operation must be one of {sorted(OPERATIONS)}. Received: {operation=}"
         )
-    return OPERATIONS[operation](channels, generator, name)
+    shared = functools.cache(functools.partial(generator, len(names)))
+    return [
+        OPERATIONS[operation](channels, shared, index, name)
+        for index, name in enumerate(names)
+    ]
 
 
 class SearchableCell(layers.Layer):
@@ -167,7 +189,8 @@ class SearchableCell(layers.Layer):
         operations: Names of the K candidates of every edge.
         edges: Tuple of D pairs (i, j): decision d lies on edge i -> j.
         channels: C, in and out.
-        generator: Function of no arguments that makes a `KernelGenerator`.
+        generator: Function of the number of kernels that makes a
+            `KernelGenerator`.
         **kwargs: Passed to `keras.layers.Layer`.
 
     Input shape: [B, H, W, C] (or what the route carries). Output: the same.
@@ -178,12 +201,17 @@ class SearchableCell(layers.Layer):
         self.channels = channels
         self.edges = tuple(edges)
         self.num_nodes = 1 + max(j for _, j in edges)
+        by_candidate = [
+            make_operations(
+                operation,
+                channels,
+                generator,
+                [f"{self.name}_edge{i}{j}_{operation}" for i, j in edges],
+            )
+            for operation in operations
+        ]
         self.edge_operations = [
-            [
-                make_operation(op, channels, generator, f"{self.name}_edge{i}{j}_{op}")
-                for op in operations
-            ]
-            for i, j in edges
+            list(group) for group in zip(*by_candidate, strict=True)
         ]
 
     def build(self, input_shape):
@@ -194,6 +222,7 @@ class SearchableCell(layers.Layer):
 
     def call(self, x, route):
         """Run the cell along ``route``."""
+        route.generate(self.edge_operations)
         arriving = [[] for _ in range(self.num_nodes)]
         for node in range(self.num_nodes):
             if node:

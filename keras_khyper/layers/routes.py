@@ -4,8 +4,8 @@ A supernet's body is written once against a route. The route says which
 candidates run at each decision, which kernels and which BatchNorm statistics
 they use, and carries one activation or those of K subnets.
 
-Shapes: ``S`` subnets, ``D`` decisions, ``K`` candidates, ``B`` batch, ``H W``
-space, ``C`` channels, ``N`` shots, ``R`` rank.
+Shapes: ``S`` subnets, ``D`` decisions, ``K`` candidates, ``E`` edges of a cell,
+``B`` batch, ``H W`` space, ``C`` channels, ``N`` shots, ``R`` rank.
 """
 
 import functools
@@ -146,6 +146,34 @@ class Route:
         self.features = features
         self.coefficients = coefficients
         self.statistics = statistics
+        self.kernels = {}  # id of a convolution -> the kernel made ahead for it
+
+    def generate(self, edge_operations):
+        """Make ahead the kernels that all edges of a cell get from one generator.
+
+        Args:
+            edge_operations: E lists of K operations; edge e is decision e.
+        """
+        for candidate, group in enumerate(zip(*edge_operations, strict=True)):
+            if not self._runs(candidate, len(group)):
+                continue
+            for convs in zip(*(op.convolutions for op in group), strict=True):
+                if convs[0].index is None:
+                    continue
+                encodings = self._edge_encodings(candidate, len(convs))
+                kernels = ops.unstack(convs[0].generator.call(*encodings))
+                for conv in convs:
+                    self.kernels[id(conv)] = kernels[conv.index]
+
+    def _runs(self, candidate, num_edges):
+        # Whether a candidate is run on any edge.
+        del candidate, num_edges
+        return True
+
+    def _edge_encodings(self, candidate, num_edges):
+        # Features and coefficients of the subnets that run a candidate.
+        del candidate, num_edges
+        return self.features, self.coefficients
 
     def map(self, function, x):
         """Apply ``function`` to a tensor, or to each subnet's own."""
@@ -160,6 +188,8 @@ class Route:
         return layer.convolve(x, self._kernel(layer))
 
     def _kernel(self, layer):
+        if id(layer) in self.kernels:
+            return self.kernels[id(layer)]
         return ops.squeeze(layer.kernels(self.features, self.coefficients), axis=0)
 
     def norm(self, layer, x):
@@ -242,6 +272,9 @@ class PathRoute(Route):
         super().__init__(**kwargs)
         self.arch = arch
 
+    def _runs(self, candidate, num_edges):
+        return candidate in self.arch[:num_edges]
+
     def send(self, x, operations, decisions):
         """Run only the chosen operations."""
         return [
@@ -253,8 +286,8 @@ class PathRoute(Route):
 class SwitchRoute(Route):
     """One subnet of a traced architecture: only the chosen operations run.
 
-    Each decision is a branch that holds the operation, its kernel and their
-    gradients. The statistics must record nothing there.
+    Each decision is a branch that holds the operation and its gradients. The
+    statistics must record nothing there.
 
     Args:
         arch: Integer tensor [D].
@@ -267,24 +300,75 @@ class SwitchRoute(Route):
 
     def send(self, x, operations, decisions):
         """Run only the chosen operations."""
-        inputs = [x]
-        if self.features is not None:
-            inputs += [self.features, self.coefficients]
         return [
-            backend.switch(
-                self.choices[decision],
-                [self._branch(operation) for operation in candidates],
-                inputs,
-                [operation.trainable_variables for operation in candidates],
-            )
+            self._switch(x, candidates, self.choices[decision])
             for candidates, decision in zip(operations, decisions, strict=True)
         ]
 
-    def _branch(self, operation):
-        def run(x, features=None, coefficients=None):
-            return operation.call(x, Route(features, coefficients, self.statistics))
+    def _switch(self, x, candidates, choice):
+        # What a branch differentiates must be handed to it: kernels made ahead
+        # as inputs, other weights as variables.
+        ahead = [
+            conv
+            for operation in candidates
+            for conv in operation.convolutions
+            if id(conv) in self.kernels
+        ]
+        stacked = {
+            id(weight) for conv in ahead for weight in conv.generator.trainable_weights
+        }
+        variables = [
+            [v for v in operation.trainable_variables if id(v) not in stacked]
+            for operation in candidates
+        ]
+        inputs = [x, *(self.kernels[id(conv)] for conv in ahead)]
+        if self.features is not None:
+            inputs += [self.features, self.coefficients]
 
-        return run
+        def branch(operation):
+            def run(x, *others):
+                kernels, encodings = others[: len(ahead)], others[len(ahead) :]
+                route = Route(*(encodings or (None, None)), self.statistics)
+                pairs = zip(ahead, kernels, strict=True)
+                route.kernels = {id(conv): kernel for conv, kernel in pairs}
+                return operation.call(x, route)
+
+            return run
+
+        branches = [branch(operation) for operation in candidates]
+        return backend.switch(choice, branches, inputs, variables)
+
+
+class CandidateRoute(Route):
+    """The part of a fair route that one candidate of one decision runs on.
+
+    Args:
+        fair_route: The `FairRoute`.
+        decision: d.
+        candidate: k.
+    """
+
+    def __init__(self, fair_route, decision, candidate):
+        self.fair_route = fair_route
+        self.decision = decision
+        self.candidate = candidate
+        self.statistics = fair_route.statistics
+        self.kernels = fair_route.kernels
+
+    @functools.cached_property
+    def encodings(self):
+        """Features [1, R, R] and coefficients [1, N] of the candidate's subnet."""
+        return self.fair_route.encodings([self.decision], self.candidate)
+
+    @property
+    def features(self):
+        """Features [1, R, R]."""
+        return self.encodings[0]
+
+    @property
+    def coefficients(self):
+        """Coefficients [1, N]."""
+        return self.encodings[1]
 
 
 class FairRoute(Route):
@@ -305,7 +389,34 @@ class FairRoute(Route):
         super().__init__(**kwargs)
         self.num_subnets = archs.shape[0]
         self.routing = backend.subnet_routing(archs, jit_compile)
-        self._candidates = {}
+        self._edges = {}
+
+    def encodings(self, decisions, candidate):
+        """Return what the subnets are like that use a candidate.
+
+        Args:
+            decisions: List of decisions.
+            candidate: k.
+
+        Returns:
+            Features [len(decisions), R, R] and coefficients [len(decisions), N],
+            None where there are none.
+        """
+        if self.features is None:
+            return None, None
+        slots = [self.routing.slot(decision, candidate) for decision in decisions]
+        slots = ops.stack([ops.convert_to_tensor(slot, "int32") for slot in slots])
+        return tuple(
+            ops.take(value, slots, axis=0)
+            for value in (self.features, self.coefficients)
+        )
+
+    def _edge_encodings(self, candidate, num_edges):
+        # The same in every cell.
+        key = candidate, num_edges
+        if key not in self._edges:
+            self._edges[key] = self.encodings(range(num_edges), candidate)
+        return self._edges[key]
 
     def _split(self, x):
         if isinstance(x, list):
@@ -370,7 +481,7 @@ class FairRoute(Route):
             else:
                 parts = self.routing.take(x, decision, candidates)
             outputs = {
-                k: group[k].call(part, self._candidate(decision, k))
+                k: group[k].call(part, CandidateRoute(self, decision, k))
                 for k, part in zip(candidates, parts, strict=True)
             }
             contributions.append((decision, outputs))
@@ -379,15 +490,3 @@ class FairRoute(Route):
     def receive(self, contributions):
         """Add what the decisions sent into each subnet's sum."""
         return self.routing.collect(contributions)
-
-    def _candidate(self, decision, candidate):
-        # The route of the one subnet that uses the candidate, in every cell.
-        key = decision, candidate
-        if key not in self._candidates:
-            features = coefficients = None
-            if self.features is not None:
-                slot = self.routing.slot(decision, candidate)
-                features = ops.take(self.features, slot, axis=0)[None]
-                coefficients = ops.take(self.coefficients, slot, axis=0)[None]
-            self._candidates[key] = Route(features, coefficients, self.statistics)
-        return self._candidates[key]

@@ -168,7 +168,7 @@ class NASBench201Supernet(Supernet):
                 block.edges, block.edge_operations, arch, strict=True
             ):
                 operation = operations[choice]
-                if operation.has_kernel:
+                if operation.convolutions:
                     layers[f"{block.name}_edge{i}{j}_conv"] = operation.conv
                     layers[f"{block.name}_edge{i}{j}_bn"] = operation.bn
         return layers

@@ -202,9 +202,12 @@ class GeneratorDiagnostics(keras.callbacks.Callback):
         archs = space.sample(self.num_archs, seed=self.seed)
         features, coefficients = self.model.encode(space.encode(archs))
         logs["coefficient_entropy"] = _entropy(ops.convert_to_numpy(coefficients))
-        logs["kernel_distance"] = float(
-            np.mean([_distance(g, features, coefficients) for g in self._generators()])
-        )
+        distances = [
+            distance
+            for generator in self._generators()
+            for distance in _distances(generator, features, coefficients)
+        ]
+        logs["kernel_distance"] = float(np.mean(distances))
 
     def _generators(self):
         return [
@@ -234,8 +237,13 @@ def _entropy(coefficients):
     return float(-(shares * np.log(np.maximum(shares, 1e-12))).sum(axis=-1).mean())
 
 
-def _distance(generator, features, coefficients):
-    kernels = ops.convert_to_numpy(generator(features, coefficients))
-    flat = kernels.reshape(len(kernels), -1)
-    differences = np.linalg.norm(flat[1:] - flat[:-1], axis=1)
-    return (differences / np.linalg.norm(flat[1:], axis=1)).mean()
+def _distances(generator, features, coefficients):
+    """Relative distances between the kernels of one architecture and the next."""
+    distances = []
+    for index in range(generator.num_kernels or 1):
+        index = index if generator.stack_shape else None
+        kernels = ops.convert_to_numpy(generator(features, coefficients, index=index))
+        flat = kernels.reshape(len(kernels), -1)
+        differences = np.linalg.norm(flat[1:] - flat[:-1], axis=1)
+        distances.extend(differences / np.linalg.norm(flat[1:], axis=1))
+    return distances

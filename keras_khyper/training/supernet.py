@@ -87,9 +87,11 @@ class Supernet(backend.SupernetTrainer, keras.Model):
         self.subnet_loss_metric = keras.metrics.Mean(name="subnet_loss")
         self.subnet_accuracy_metric = keras.metrics.Mean(name="subnet_accuracy")
 
-    def make_generator(self):
-        """Make the kernel generator of one convolution."""
-        return make_generator(self.generator, self.rank, self.num_shots, self.scaling)
+    def make_generator(self, num_kernels=None):
+        """Make the kernel generator of one convolution, or of E alike."""
+        return make_generator(
+            self.generator, self.rank, self.num_shots, self.scaling, num_kernels
+        )
 
     def build(self, input_shape):
         """Create beta [D, K] and build the encoder."""

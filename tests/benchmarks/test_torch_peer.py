@@ -34,12 +34,25 @@ def fair_archs(seed):
     return np.stack([rng.permutation(5) for _ in range(6)], axis=1)
 
 
+class Row:
+    """One row of a variable: the kernel of one edge of a cell."""
+
+    def __init__(self, variable, index):
+        self.variable = variable
+        self.index = index
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(to_numpy(self.variable)[self.index], dtype)
+
+
 def paired_weights(supernet, peer):
-    """Name -> (our variable, the peer's parameter) of all trained weights."""
+    """Name -> (our variable or its row, the peer's parameter) of trained weights."""
     pairs = {"beta": (supernet.arch_logits, peer.beta)}
 
     def add_conv(name, ours, theirs):
-        pairs[f"{name}_kernel"] = (ours.generator.kernel, theirs.weight)
+        kernel = ours.generator.kernel
+        row = kernel if ours.index is None else Row(kernel, ours.index)
+        pairs[f"{name}_kernel"] = (row, theirs.weight)
 
     def add_norm(name, ours, theirs):
         pairs[f"{name}_gamma"] = (ours.gamma, theirs.weight)
@@ -58,7 +71,7 @@ def paired_weights(supernet, peer):
             continue
         for decision, operations in enumerate(ours.edge_operations):
             for operation, name in zip(operations, torch_peer.OPERATIONS, strict=True):
-                if operation.has_kernel:
+                if operation.convolutions:
                     edge = theirs.edges[decision][name]
                     add(operation.name, operation.conv, operation.bn, edge)
     add_norm("head", supernet.head_bn, peer.head_bn)
@@ -75,7 +88,7 @@ def to_torch(value):
 
 
 def for_torch(name, variable):
-    value = to_numpy(variable)
+    value = np.array(variable) if isinstance(variable, Row) else to_numpy(variable)
     # Dense kernels are [I, O] here and [O, I] there; beta is [6, 5] in both.
     return value.T if name == "classifier_kernel" else to_torch(value)
 
@@ -126,7 +139,7 @@ def images(x):
 def test_every_trained_weight_has_its_counterpart(both):
     supernet, peer = both
     pairs = paired_weights(supernet, peer)
-    ours = {id(variable) for variable, _ in pairs.values()}
+    ours = {id(getattr(value, "variable", value)) for value, _ in pairs.values()}
     assert ours == {id(variable) for variable in supernet.trainable_variables}
     theirs = {id(parameter) for _, parameter in pairs.values()}
     assert theirs == {id(parameter) for parameter in peer.parameters()}

@@ -62,6 +62,59 @@ def test_kernel_is_the_explicit_sum_over_the_dictionary(scaling):
         np.testing.assert_allclose(kernels[subnet], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("scaling", SCALINGS)
+@pytest.mark.parametrize("subnets", [1, 3])
+def test_kernel_e_of_a_stack_has_its_own_weights_and_its_own_architecture(
+    scaling, subnets
+):
+    shape, rank, shots, count = (3, 3, 2, 5), 4, 6, 3
+    generator = KShotHypernetKernel(rank, shots, scaling, num_kernels=count)
+    generator.build(shape)
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(subnets, rank, rank)).astype("float32")
+    coefficients = rng.uniform(size=(subnets, shots)).astype("float32")
+    kernels = to_numpy(generator(features, coefficients))
+    assert kernels.shape == (count, *shape)
+    for index in range(count):
+        subnet = index % subnets
+        own = features[subnet], coefficients[subnet]
+        expected = output_gain(scaling, rank, shape) * explicit_kernel(
+            to_numpy(generator.dictionary)[index],
+            to_numpy(generator.basis)[index],
+            *(value.astype("float64") for value in own),
+            shape,
+        )
+        np.testing.assert_allclose(kernels[index], expected, rtol=1e-4, atol=1e-5)
+        alone = generator(*(value[None] for value in own), index=index)
+        np.testing.assert_allclose(to_numpy(alone)[0], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(GENERATORS))
+def test_a_stack_starts_as_that_many_different_generators(name):
+    """He's deviation for each, with equal coefficients and z the identity."""
+    keras.utils.set_random_seed(3)
+    generator = make_generator(name, 32, 8, "orthogonal", num_kernels=4)
+    generator.build((3, 3, 32, 32))
+    features = np.eye(32, dtype="float32")[None]
+    coefficients = np.full((1, 8), 1 / np.sqrt(8), "float32")
+    kernels = to_numpy(generator(features, coefficients))
+    np.testing.assert_allclose(
+        kernels.std(axis=(1, 2, 3, 4)), np.sqrt(2 / (9 * 32)), rtol=0.1
+    )
+    flat = kernels.reshape(4, -1)
+    overlap = np.corrcoef(flat) - np.eye(4)
+    assert np.abs(overlap).max() < 0.1
+
+
+def test_shared_kernels_of_a_stack_are_its_rows():
+    generator = SharedKernel(num_kernels=2)
+    generator.build((1, 1, 2, 3))
+    weight = np.arange(12, dtype="float32").reshape(2, 1, 1, 2, 3)
+    generator.kernel.assign(weight)
+    np.testing.assert_array_equal(to_numpy(generator()), weight)
+    np.testing.assert_array_equal(to_numpy(generator(index=1))[0], weight[1])
+
+
 def test_shared_kernel_is_its_weight_whatever_the_architecture():
     generator = make_generator("shared", 4, 3, "normalized")
     generator.build((1, 1, 2, 3))
@@ -245,9 +298,10 @@ def test_dictionary_moves_the_kernel_by_a_quarter(shape, rank, num_shots):
     assert step == pytest.approx(0.25, rel=0.2)
 
 
+@pytest.mark.parametrize("num_kernels", [None, 2])
 @pytest.mark.parametrize("name", sorted(GENERATORS))
-def test_every_generator_round_trips_and_gets_gradients(name):
-    generator = make_generator(name, 4, 3, "literal")
+def test_every_generator_round_trips_and_gets_gradients(name, num_kernels):
+    generator = make_generator(name, 4, 3, "literal", num_kernels)
     generator.build((3, 3, 2, 4))
     copy = type(generator).from_config(generator.get_config())
     assert copy.get_config() == generator.get_config()

@@ -17,7 +17,7 @@ from keras_khyper.layers import (
     SearchableCell,
     SharedKernel,
 )
-from keras_khyper.layers.operations import make_operation
+from keras_khyper.layers.operations import make_operations
 from keras_khyper.layers.routes import (
     BatchStatistics,
     GivenStatistics,
@@ -33,8 +33,8 @@ def to_numpy(x):
     return np.asarray(ops.convert_to_numpy(x), "float64")
 
 
-def make_hypernet():
-    return KShotHypernetKernel(RANK, SHOTS, "normalized")
+def make_hypernet(num_kernels=None):
+    return KShotHypernetKernel(RANK, SHOTS, "normalized", num_kernels=num_kernels)
 
 
 def randomise(layer, seed=0):
@@ -169,15 +169,18 @@ def explicit_norm(layer, x):
 
 
 def explicit_kernel(layer, features, coefficients):
-    generator = layer.generator
-    mixed = np.einsum("n,nir->ir", coefficients, to_numpy(generator.dictionary))
+    dictionary = to_numpy(layer.generator.dictionary)
+    basis = to_numpy(layer.generator.basis)
+    if layer.index is not None:
+        dictionary, basis = dictionary[layer.index], basis[layer.index]
+    mixed = np.einsum("n,nir->ir", coefficients, dictionary)
     size, inputs = layer.kernel_size, mixed.shape[0]
-    flat = mixed @ features @ to_numpy(generator.basis)
+    flat = mixed @ features @ basis
     return flat.reshape(inputs, size, size, layer.filters).transpose(1, 2, 0, 3)
 
 
 def explicit_operation(name, operation, x, features, coefficients):
-    if operation.has_kernel:
+    if operation.convolutions:
         kernel = explicit_kernel(operation.conv, features, coefficients)
         return explicit_norm(operation.bn, explicit_conv(np.maximum(x, 0), kernel))
     plain = {
@@ -301,7 +304,7 @@ def test_a_fair_route_convolves_each_subnets_own_tensor(tensors):
 
 def test_errors(tensors):
     with pytest.raises(ValueError, match="operation must be one of"):
-        make_operation("max_pool", C, make_hypernet, "op")
+        make_operations("max_pool", C, make_hypernet, ["op"])
     with pytest.raises(TypeError, match="must define call"):
         Operation().call(tensors["x"], None)
     with pytest.raises(TypeError, match="must define send"):

@@ -309,3 +309,25 @@ def test_samplers_draw_from_the_models_own_random_state(sampler):
     np.testing.assert_array_equal(sequences[0], sequences[1])
     assert any((sequences[0][0] != later).any() for later in sequences[0][1:])
     assert sequences[0][0].shape == (2, 1 if sampler == "spos" else 3, 3)
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="of TensorFlow's graph"
+)
+def test_no_sum_of_activations_knows_its_batch_size(batch):
+    """TensorFlow would keep zeros of their size in memory for good."""
+    import tensorflow as tf
+
+    supernet = tiny_supernet()
+    supernet.compile(sgd(), sampler=GivenSets(FAIR_SETS[:1]), jit_compile=False)
+    supernet.optimizer.build(supernet.trainable_variables)
+    traced = tf.function(lambda x, y: supernet.train_step((x, y)))
+    graph = traced.get_concrete_function(*map(tf.constant, batch)).graph
+    sums = [
+        operation.outputs[0].shape
+        for operation in graph.get_operations()
+        if operation.type == "AddN" and len(operation.inputs) > 2
+    ]
+    activations = [shape for shape in sums if shape.rank == 4 and shape[1:3] == (6, 6)]
+    assert activations
+    assert all(shape[0] is None for shape in activations)
