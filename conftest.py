@@ -22,6 +22,8 @@ BACKENDS = ("tensorflow", "jax", "torch")
 BACKEND_FREE = (
     "spaces",
     "search",
+    "data/test_imagenet16.py",
+    "data/test_splits.py",
     "evaluation/test_statistics.py",
     "evaluation/test_table.py",
     "evaluation/test_table_official.py",
