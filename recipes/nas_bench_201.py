@@ -271,6 +271,7 @@ def deploy(
     settings: Settings, supernet: Any, arch: Any, data: Any, folder: pathlib.Path
 ) -> dict[str, Any]:
     """Materialise the best subnet, test it once, export and verify it."""
+    import keras
     import numpy as np
 
     import keras_khyper as kk
@@ -291,7 +292,7 @@ def deploy(
         "params": int(supernet.subnet_params(arch)),
         "macs": int(supernet.subnet_macs(arch)),
         "max_difference_from_supernet": float(
-            np.abs(logits[:500] - np.asarray(reference)[0]).max()
+            np.abs(logits[:500] - keras.ops.convert_to_numpy(reference)[0]).max()
         ),
     }
     network.save(folder / "best.keras")

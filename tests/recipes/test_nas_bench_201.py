@@ -75,6 +75,9 @@ def settings_for(recipe, files, **changes):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(
+    keras.backend.backend() == "jax", reason="three compilations take minutes"
+)
 def test_imagenet16_120_from_files_to_result(recipe, files, monkeypatch):
     settings = settings_for(recipe, files)
     archs = recipe.sample_archs(settings)
