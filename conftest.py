@@ -22,8 +22,11 @@ BACKENDS = ("tensorflow", "jax", "torch")
 BACKEND_FREE = (
     "spaces",
     "search",
+    "data/test_imagenet16.py",
+    "data/test_splits.py",
     "evaluation/test_statistics.py",
     "evaluation/test_table.py",
+    "evaluation/test_table_official.py",
 )
 _SKIP_FREE = "KHYPER_SKIP_BACKEND_FREE"
 # Options that only print something: one run says it all.

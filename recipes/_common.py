@@ -38,19 +38,20 @@ def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
         raise
 
 
-def load_images(settings: Any) -> Any:
+def load_images(settings: Any, **options: Any) -> Any:
     """Load a recipe's images; see `keras_khyper.data.load`.
 
     Args:
-        settings: Has ``data``, ``data_dir``, ``image_size`` and ``validation_size``.
+        settings: Has ``data``, ``data_dir``, ``image_size`` (None means the data
+            set's own) and ``validation_size``.
+        **options: More arguments of the loader.
     """
     import keras_khyper as kk
 
-    options: dict[str, Any] = {
-        "image_size": settings.image_size,
-        "validation_size": settings.validation_size,
-    }
-    if settings.data.startswith("cifar"):
+    options["validation_size"] = settings.validation_size
+    if settings.image_size is not None:
+        options["image_size"] = settings.image_size
+    if settings.data.startswith(("cifar", "imagenet16")):
         options["data_dir"] = settings.data_dir
     return kk.data.load(settings.data, **options)
 

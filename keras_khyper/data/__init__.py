@@ -4,6 +4,7 @@ from keras_khyper.data.augmentation import AugmentedBatches, SetEpoch
 from keras_khyper.data.cifar import load_cifar10, load_cifar100
 from keras_khyper.data.image_data import ImageData
 from keras_khyper.data.image_folder import load_image_folder
+from keras_khyper.data.imagenet16 import load_imagenet16_120
 from keras_khyper.data.mnist import load_mnist_5k
 from keras_khyper.data.registry import load
 
@@ -15,5 +16,6 @@ __all__ = [
     "load_cifar10",
     "load_cifar100",
     "load_image_folder",
+    "load_imagenet16_120",
     "load_mnist_5k",
 ]

@@ -1,11 +1,13 @@
 """CIFAR-10 and CIFAR-100 through TensorFlow Datasets."""
 
 import os
+import re
+from typing import Any
 
 import keras
 import numpy as np
 
-from keras_khyper.data import arrays
+from keras_khyper.data import arrays, splits
 from keras_khyper.data.image_data import ImageData
 
 _IMAGE_SIZE = 32
@@ -13,6 +15,13 @@ _IMAGE_SIZE = 32
 _STATISTICS = {
     "cifar10": ((125.3, 123.0, 113.9), (63.0, 62.1, 66.7)),
     "cifar100": ((129.3, 124.1, 112.4), (68.2, 65.4, 70.4)),
+}
+# In Krizhevsky's files, whose order the lists of NAS-Bench-201 refer to.
+_FIRST_LABELS = {
+    ("cifar10", "train"): (6, 9, 9, 4, 1, 1, 2, 7, 8, 3),
+    ("cifar10", "test"): (3, 8, 8, 0, 6, 6, 1, 6, 3, 1),
+    ("cifar100", "train"): (19, 29, 0, 11, 1, 86, 90, 28, 23, 31),
+    ("cifar100", "test"): (49, 33, 72, 51, 71, 92, 15, 14, 23, 0),
 }
 
 
@@ -22,6 +31,7 @@ def load_cifar10(
     seed: int = 0,
     image_size: int = 32,
     download: bool = True,
+    split_file: str | os.PathLike | None = None,
 ) -> ImageData:
     """CIFAR-10 (Krizhevsky, 2009) with NAS-Bench-201's normalisation.
 
@@ -31,13 +41,18 @@ def load_cifar10(
 
     Args:
         data_dir: folder of TensorFlow Datasets; None means its default folder.
-        validation_size: number of training images to hold out.
+        validation_size: number of training images to hold out; not used if
+            `split_file` shares out the training images.
         seed: seed of the split.
         image_size: height and width in pixels, at most 32; smaller images are area
             averages (16 is the exact mean of 2x2 blocks). The normalisation stays
             the benchmark's.
         download: whether a data set that is not in `data_dir` may be downloaded and
             prepared there.
+        split_file: NAS-Bench-201's `cifar-split.txt`, or a file in its layout; its
+            halves of the training images then train and select. Positions count in
+            the order of Krizhevsky's files. See
+            `keras_khyper.data.splits.read_lists`.
 
     Returns:
         An :class:`ImageData` with images `[n, image_size, image_size, 3]`.
@@ -46,7 +61,7 @@ def load_cifar10(
         ImportError: if tensorflow-datasets is missing (extra `keras-khyper[data]`)
             or TensorFlow is, which it reads with.
         ValueError: if the data set is not in `data_dir` and `download` is false, or
-            if a size is out of range.
+            if a size is out of range, or if `split_file` does not fit.
 
     Example:
     ```python
@@ -56,7 +71,15 @@ def load_cifar10(
     cifar10.train_images.shape  # (45000, 16, 16, 3)
     ```
     """
-    return _load("cifar10", data_dir, validation_size, seed, image_size, download)
+    return _load(
+        "cifar10",
+        data_dir,
+        image_size,
+        download,
+        validation_size=validation_size,
+        seed=seed,
+        split_file=split_file,
+    )
 
 
 def load_cifar100(
@@ -65,11 +88,14 @@ def load_cifar100(
     seed: int = 0,
     image_size: int = 32,
     download: bool = True,
+    split_file: str | os.PathLike | None = None,
+    test_half: bool = False,
 ) -> ImageData:
     """CIFAR-100 (Krizhevsky, 2009), 100 fine classes, with NAS-Bench-201's statistics.
 
-    The benchmark's own CIFAR-100 accuracies are for one half of the test set; here
-    `test_images` is the whole of it.
+    The benchmark's own CIFAR-100 accuracies are for one half of the test images,
+    x-test. `test_images` are that half with `split_file`, a seeded half with
+    `test_half`, else all of them; `test_split` of the result says which.
 
     Args:
         data_dir: as in :func:`load_cifar10`.
@@ -77,6 +103,10 @@ def load_cifar100(
         seed: as in :func:`load_cifar10`.
         image_size: as in :func:`load_cifar10`.
         download: as in :func:`load_cifar10`.
+        split_file: NAS-Bench-201's `cifar100-test-split.txt`, or a file in its
+            layout, as in :func:`load_cifar10`.
+        test_half: whether to test on a seeded half of the test images if
+            `split_file` does not say which.
 
     Returns:
         An :class:`ImageData` with images `[n, image_size, image_size, 3]`.
@@ -92,16 +122,24 @@ def load_cifar100(
     data.load_cifar100().num_classes  # 100
     ```
     """
-    return _load("cifar100", data_dir, validation_size, seed, image_size, download)
+    return _load(
+        "cifar100",
+        data_dir,
+        image_size,
+        download,
+        validation_size=validation_size,
+        seed=seed,
+        split_file=split_file,
+        test_half=test_half,
+    )
 
 
 def _load(
     name: str,
     data_dir: str | os.PathLike | None,
-    validation_size: int,
-    seed: int,
     image_size: int,
     download: bool,
+    **split_options: Any,
 ) -> ImageData:
     if not 1 <= image_size <= _IMAGE_SIZE:
         raise ValueError(
@@ -109,24 +147,28 @@ def _load(
             f"Received: image_size={image_size}"
         )
     builder = _prepared_builder(name, data_dir, download)
-    train_images, train_labels = _read_split(builder, "train")
-    test_images, test_labels = _read_split(builder, "test")
-    held_out, kept = arrays.stratified_split(train_labels, [validation_size], seed)
+    official = split_options["split_file"] is not None
+    train_images, train_labels = _read_split(builder, "train", official)
+    test_images, test_labels = _read_split(builder, "test", official)
+    split = splits.make_split(train_labels, test_labels, **split_options)
     train_images = arrays.resize_area(train_images, image_size)
+    test_images = arrays.resize_area(test_images, image_size)
     mean, std = _STATISTICS[name]
     class_names = tuple(builder.info.features["label"].names)
     return ImageData(
         name=name,
-        train_images=train_images[kept],
-        train_labels=train_labels[kept],
-        validation_images=train_images[held_out],
-        validation_labels=train_labels[held_out],
-        test_images=arrays.resize_area(test_images, image_size),
-        test_labels=test_labels,
+        train_images=train_images[split.train],
+        train_labels=train_labels[split.train],
+        validation_images=train_images[split.validation],
+        validation_labels=train_labels[split.validation],
+        test_images=test_images[split.test],
+        test_labels=test_labels[split.test],
         num_classes=len(class_names),
         mean=mean,
         std=std,
         class_names=class_names,
+        validation_split=split.validation_split,
+        test_split=split.test_split,
     )
 
 
@@ -146,9 +188,29 @@ def _prepared_builder(name: str, data_dir: str | os.PathLike | None, download: b
     return builder
 
 
-def _read_split(builder, split: str) -> tuple[np.ndarray, np.ndarray]:
+def _read_split(builder, split: str, official: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels in the order of the prepared files, or in the official one."""
     dataset = builder.as_dataset(split=split, batch_size=-1, shuffle_files=False)
-    return dataset["image"].numpy(), dataset["label"].numpy().astype(np.int64)
+    images = dataset["image"].numpy()
+    labels = dataset["label"].numpy().astype(np.int64)
+    if not official:
+        return images, labels
+    # TensorFlow Datasets shuffles, and keeps the official position in the id.
+    ids = [re.search(rb"\d+$", text) for text in dataset["id"].numpy()]
+    positions = np.array([-1 if found is None else int(found[0]) for found in ids])
+    order = np.argsort(positions)
+    first_labels = _FIRST_LABELS[builder.name, split]
+    if not (
+        np.array_equal(positions[order], np.arange(len(order)))
+        and tuple(labels[order[: len(first_labels)]]) == first_labels
+    ):
+        raise ValueError(
+            "`split_file` counts in the order of Krizhevsky's files, which the ids of "
+            f"these prepared files do not give. Received: {builder.data_path}, "
+            f"split={split!r}, labels in id order from "
+            f"{labels[order[: len(first_labels)]].tolist()}"
+        )
+    return images[order], labels[order]
 
 
 def _import_tensorflow_datasets():

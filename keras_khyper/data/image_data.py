@@ -31,6 +31,8 @@ class ImageData:
         mean: mean of each channel on the 0-255 scale, `C` values.
         std: standard deviation of each channel on the 0-255 scale, `C` values.
         class_names: the name of each class, `num_classes` strings.
+        validation_split: where the validation images come from, for result files.
+        test_split: which test images these are, for result files.
 
     Raises:
         TypeError: if images are not `uint8` or labels not `int64`.
@@ -62,6 +64,8 @@ class ImageData:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     class_names: tuple[str, ...]
+    validation_split: str = "held out of training"
+    test_split: str = "all test images"
 
     def __post_init__(self) -> None:
         for split in ("train", "validation", "test"):

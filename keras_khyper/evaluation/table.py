@@ -1,7 +1,5 @@
 """Tables of NAS-Bench-201: what training each architecture from scratch gives."""
 
-import csv
-import math
 import os
 import pathlib
 from collections.abc import Mapping
@@ -9,28 +7,44 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike
 
+from keras_khyper.evaluation import table_csv, table_official
 from keras_khyper.spaces import NASBench201
 
-_ACCURACY_COLUMNS = {"cifar10": "cifar10_test", "cifar100": "cifar100_test"}
-_LATENCY_SUFFIX = "_latency_ms"
+_LAYOUTS = (
+    "a CSV file with the benchmark's accuracies or a folder with `accuracies.csv`; "
+    "NAS-Bench-201's file (NAS-Bench-201-v1_0-e61699.pth or -v1_1-096897.pth); "
+    "NATS-Bench's topology file (NATS-tss-v1_0-3ffb9.pickle.pbz2) or the folder of "
+    "its -simple archive (with `meta.pickle.pbz2`)"
+)
+_SPLITS = {
+    "cifar10": "all 10,000 test images",
+    "cifar10-valid": "x-valid, 25,000 training images that were not trained on",
+    "cifar100": "x-test, 5,000 of the 10,000 test images",
+    "imagenet16-120": "x-test, 3,000 of the 6,000 test images",
+}
 
 
 class NASBench201Table:
     """Accuracy and cost of NAS-Bench-201 architectures (Dong and Yang, ICLR 2020).
 
-    Accuracies are test accuracies in percent after 200 epochs from scratch: on all
-    test images of CIFAR-10, on half of those of CIFAR-100. They are for reporting;
-    a search must not select by them. Latencies are HW-NAS-Bench's (Li et al., ICLR
-    2021). `load` reads the table from CSV files.
+    Accuracies are in percent, after the last epoch of training from scratch. Those
+    of `"cifar10"` are on all test images, those of `"cifar100"` and
+    `"imagenet16-120"` on the half of the test images that the benchmark calls
+    x-test; `splits` says so too. They are for reporting; a search must not select
+    by them. `"cifar10-valid"`, which only the official files have, is another
+    training run, on half of the training images and evaluated on the other half.
+    Latencies are HW-NAS-Bench's (Li et al., ICLR 2021). `load` reads CSV files and
+    the official ones.
 
     Args:
         archs: int `[m, 6]`, all different.
         indices: int `[m]`, the benchmark's own index of each architecture.
-        accuracies: dataset name -> `[m]`, percent.
+        accuracies: dataset name -> `[m]`, percent; NaN where not trained.
         params: `[m]`, trainable parameters in millions.
         flops: `[m]`, the benchmark's FLOPs in millions (multiply-accumulates, plus
             the classifier's bias additions).
         latencies: device name -> `[m]`, milliseconds, NaN where not measured.
+        epochs: the training budget behind the accuracies, in epochs.
 
     Raises:
         TypeError: if `archs` are not integers.
@@ -57,8 +71,10 @@ class NASBench201Table:
         params: ArrayLike,
         flops: ArrayLike,
         latencies: Mapping[str, ArrayLike] | None = None,
+        epochs: int = 200,
     ) -> None:
         self.space = NASBench201()
+        self.epochs = epochs
         self.archs = self.space.validate(archs)
         if self.archs.ndim != 2:
             raise ValueError(
@@ -98,22 +114,39 @@ class NASBench201Table:
         return column
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> "NASBench201Table":
-        r"""Reads `accuracies.csv` and, if it lies beside it, `hardware.csv`.
+    def load(
+        cls, path: str | os.PathLike[str], epochs: int = 200
+    ) -> "NASBench201Table":
+        r"""Reads CSV files, NAS-Bench-201's own file or NATS-Bench's.
 
-        `accuracies.csv` needs the columns `arch_index`, `arch_str`, `cifar10_test`,
-        `cifar100_test` (percent), `params_M`, `flops_M`; `hardware.csv` needs
-        `arch_index` and one column `<device>_latency_ms` for each device, where
-        blank means not measured. Other columns are ignored.
+        - CSV: `accuracies.csv` needs the columns `arch_index`, `arch_str`,
+          `cifar10_test`, `cifar100_test` (percent), `params_M`, `flops_M` and may
+          have `imagenet16_120_test`. A `hardware.csv` beside it needs `arch_index`
+          and one column `<device>_latency_ms` for each device, where blank means
+          not measured. Other columns are ignored.
+        - NAS-Bench-201 (`.pth`, versions 1.0 and 1.1), read with nas-bench-201 and
+          PyTorch. Under TensorFlow, import torch before Keras. Version 1.0 has
+          only `"cifar10-valid"` after 12 epochs.
+        - NATS-Bench, topology space (`.pickle.pbz2`, or the folder of its `-simple`
+          archive), read with nats-bench.
+
+        Accuracies from the official files are means over the seeds, and a table of
+        fewer than 15,625 architectures is read as it is. These files are pickles,
+        and reading a pickle can run code: read only those of the authors.
 
         Args:
-            path: the folder, or the file with the accuracies.
+            path: the file or folder.
+            epochs: the training budget; the official files have 12 and 200, the CSV
+                files 200.
 
         Returns:
             The table.
 
         Raises:
-            ValueError: if the file is missing, lacks a column or has a bad value.
+            ImportError: if the authors' package is missing (extra
+                `keras-khyper[tables]`).
+            ValueError: if the layout is none of these, `epochs` is not in it, or
+                the file lacks a column or has a bad value.
 
         Example:
             >>> import pathlib, tempfile
@@ -128,38 +161,17 @@ class NASBench201Table:
             array([9])
         """
         path = pathlib.Path(path)
-        accuracies_path = path / "accuracies.csv" if path.is_dir() else path
-        if not accuracies_path.is_file() or accuracies_path.suffix.lower() != ".csv":
+        if table_official.is_official(path):
+            return cls(**table_official.read(path, epochs), epochs=epochs)
+        csv_path = path / "accuracies.csv" if path.is_dir() else path
+        if not csv_path.is_file() or csv_path.suffix.lower() != ".csv":
+            raise ValueError(f"`path` must be {_LAYOUTS}. Received: path={str(path)!r}")
+        if epochs != table_csv.EPOCHS:
             raise ValueError(
-                "`path` must be a CSV file with the benchmark's accuracies, or a "
-                f"folder with `accuracies.csv`. Received: path={str(path)!r}"
+                f"CSV files hold accuracies after {table_csv.EPOCHS} epochs. "
+                f"Received: epochs={epochs}"
             )
-        space = NASBench201()
-        required = (
-            "arch_index",
-            "arch_str",
-            *_ACCURACY_COLUMNS.values(),
-            "params_M",
-            "flops_M",
-        )
-        columns = _read_columns(accuracies_path, required)
-        archs = [space.from_string(string) for string in columns["arch_str"]]
-        indices = _integers(accuracies_path, columns, "arch_index")
-        hardware_path = accuracies_path.with_name("hardware.csv")
-        latencies = {}
-        if hardware_path.is_file():
-            latencies = _read_latencies(hardware_path, indices)
-        return cls(
-            archs=np.array(archs, np.int64).reshape(-1, space.num_decisions),
-            indices=indices,
-            accuracies={
-                dataset: _floats(accuracies_path, columns, column)
-                for dataset, column in _ACCURACY_COLUMNS.items()
-            },
-            params=_floats(accuracies_path, columns, "params_M"),
-            flops=_floats(accuracies_path, columns, "flops_M"),
-            latencies=latencies,
-        )
+        return cls(**table_csv.read(csv_path))
 
     def __len__(self) -> int:
         """Number of architectures in the table."""
@@ -167,14 +179,19 @@ class NASBench201Table:
 
     def __repr__(self) -> str:
         return (
-            f"NASBench201Table({len(self)} architectures, datasets={self.datasets}, "
-            f"devices={self.devices})"
+            f"NASBench201Table({len(self):,} of {self.space.size:,} architectures, "
+            f"epochs={self.epochs}, datasets={self.datasets}, devices={self.devices})"
         )
 
     @property
     def datasets(self) -> tuple[str, ...]:
         """Names that `accuracy` knows."""
         return tuple(self._accuracies)
+
+    @property
+    def splits(self) -> dict[str, str]:
+        """Which images the accuracies of each of `datasets` were measured on."""
+        return {name: _SPLITS.get(name, "not known") for name in self.datasets}
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -197,21 +214,30 @@ class NASBench201Table:
         return self._indices[self._find(archs)]
 
     def accuracy(self, archs: ArrayLike, dataset: str = "cifar10") -> np.ndarray:
-        """Test accuracy after training from scratch.
+        """Accuracy after training from scratch.
 
         Args:
             archs: integers `[..., 6]`.
-            dataset: one of `datasets`.
+            dataset: one of `datasets`; `splits` names the images.
 
         Returns:
             float64 `[...]`, percent.
 
         Raises:
             TypeError: if the entries are not integers.
-            ValueError: if an architecture is invalid or not in the table, or the
-                dataset is unknown.
+            ValueError: if an architecture is invalid, not in the table or not
+                trained on this dataset, or the dataset is unknown.
         """
-        return _choose(self._accuracies, "dataset", dataset)[self._find(archs)]
+        column = _choose(self._accuracies, "dataset", dataset)
+        values = column[self._find(archs)]
+        if np.isnan(values).any():
+            missing = self.space.to_string(np.asarray(archs)[np.isnan(values)][0])
+            raise ValueError(
+                f"Every architecture must have an accuracy on {dataset!r}; "
+                f"{np.isfinite(column).sum()} of the table's {len(self)} have one. "
+                f"Received: archs containing {missing}"
+            )
+        return values
 
     def params(self, archs: ArrayLike) -> np.ndarray:
         """Trainable parameters of the CIFAR-10 networks.
@@ -220,7 +246,7 @@ class NASBench201Table:
             archs: integers `[..., 6]`.
 
         Returns:
-            float64 `[...]`, millions.
+            float64 `[...]`, millions; NaN where the file does not record them.
 
         Raises:
             TypeError: if the entries are not integers.
@@ -237,7 +263,7 @@ class NASBench201Table:
             archs: integers `[..., 6]`.
 
         Returns:
-            float64 `[...]`, millions.
+            float64 `[...]`, millions; NaN where the file does not record them.
 
         Raises:
             TypeError: if the entries are not integers.
@@ -284,88 +310,3 @@ def _choose(columns: Mapping[str, np.ndarray], argument: str, name: str) -> np.n
             f"Unknown {argument}; known are {known}. Received: {argument}={name!r}"
         )
     return columns[name]
-
-
-def _read_columns(
-    path: pathlib.Path, required: tuple[str, ...]
-) -> dict[str, list[str]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            header, *rows = list(csv.reader(file)) or [[]]
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"The table must be a CSV text file. Received: path={str(path)!r}"
-        ) from error
-    missing = [name for name in required if name not in header]
-    if missing:
-        raise ValueError(
-            f"The table must have the columns {', '.join(required)}; it lacks "
-            f"{', '.join(missing)}. Received: path={str(path)!r}"
-        )
-    for line, row in enumerate(rows, start=2):
-        if len(row) != len(header):
-            raise ValueError(
-                f"Every row must have {len(header)} values, line {line} has "
-                f"{len(row)}. Received: path={str(path)!r}"
-            )
-    return {name: [row[i] for row in rows] for i, name in enumerate(header)}
-
-
-def _integers(
-    path: pathlib.Path, columns: Mapping[str, list[str]], name: str
-) -> np.ndarray:
-    values = columns[name]
-    for line, text in enumerate(values, start=2):
-        if not text.strip().isdecimal():
-            raise _bad_value(path, name, line, text, "an index 0, 1, 2, ...")
-    return np.array([int(text) for text in values], np.int64)
-
-
-def _floats(
-    path: pathlib.Path,
-    columns: Mapping[str, list[str]],
-    name: str,
-    blank: float | None = None,
-) -> np.ndarray:
-    """Reads a column of finite numbers; `blank` stands for an empty cell."""
-    values = np.empty(len(columns[name]))
-    for row, text in enumerate(columns[name]):
-        if blank is not None and not text.strip():
-            values[row] = blank
-            continue
-        try:
-            values[row] = float(text)
-        except ValueError as error:
-            raise _bad_value(path, name, row + 2, text, "a number") from error
-        if not math.isfinite(values[row]):
-            raise _bad_value(path, name, row + 2, text, "a finite number")
-    return values
-
-
-def _bad_value(
-    path: pathlib.Path, name: str, line: int, text: str, rule: str
-) -> ValueError:
-    return ValueError(
-        f"Column {name} must hold {rule}, line {line} has {text!r}. "
-        f"Received: path={str(path)!r}"
-    )
-
-
-def _read_latencies(path: pathlib.Path, indices: np.ndarray) -> dict[str, np.ndarray]:
-    """Latencies by device, in the order of `indices`; NaN where there is none."""
-    columns = _read_columns(path, ("arch_index",))
-    measured = _integers(path, columns, "arch_index")
-    if len(np.unique(measured)) != len(measured):
-        raise ValueError(
-            "Every `arch_index` must occur once in the table of latencies. "
-            f"Received: path={str(path)!r}"
-        )
-    _, ours, theirs = np.intersect1d(indices, measured, return_indices=True)
-    latencies = {}
-    for name in columns:
-        if not name.endswith(_LATENCY_SUFFIX):
-            continue
-        latency = np.full(len(indices), math.nan)
-        latency[ours] = _floats(path, columns, name, blank=math.nan)[theirs]
-        latencies[name.removesuffix(_LATENCY_SUFFIX)] = latency
-    return latencies

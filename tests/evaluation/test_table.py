@@ -124,7 +124,20 @@ def test_shapes_follow_the_architectures(tmp_path):
     assert table.accuracy(SKIP, "cifar100") == 51.25
     np.testing.assert_array_equal(table.index([SKIP, NONE, SKIP]), [7, 41, 7])
     assert len(table) == 2
-    assert "2 architectures" in repr(table)
+    assert "2 of 15,625 architectures" in repr(table)
+    assert table.splits == {
+        "cifar10": "all 10,000 test images",
+        "cifar100": "x-test, 5,000 of the 10,000 test images",
+    }
+
+
+def test_imagenet16_120_is_an_optional_column(tmp_path):
+    rows = [f"{row},{value}" for row, value in zip(ROWS, (0.8, 33.5), strict=True)]
+    path = write(tmp_path, *rows, header=f"{HEADER},imagenet16_120_test")
+    table = NASBench201Table.load(path)
+    np.testing.assert_array_equal(
+        table.accuracy([SKIP, NONE], "imagenet16-120"), [33.5, 0.8]
+    )
 
 
 def test_latencies_are_matched_by_index_and_blank_is_nan(tmp_path):
@@ -168,10 +181,6 @@ def test_missing_table(tmp_path):
             ValueError, match=f"`path` must be.*Received: path='{path}'"
         ):
             NASBench201Table.load(path)
-    official = tmp_path / "NAS-Bench-201.pth"
-    official.write_bytes(b"\x80\x02")
-    with pytest.raises(ValueError, match="must be a CSV file"):
-        NASBench201Table.load(official)
 
 
 @pytest.mark.parametrize(
