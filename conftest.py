@@ -22,6 +22,7 @@ BACKENDS = ("tensorflow", "jax", "torch")
 BACKEND_FREE = (
     "spaces",
     "search",
+    "recipes",
     "evaluation/test_statistics.py",
     "evaluation/test_table.py",
 )

@@ -112,15 +112,20 @@ def _convolutions(
             strides = stage.strides if block == first else 1
             behind = _halved(size) if strides == 2 else size
             positions = (size[0] * size[1], behind[0] * behind[1])
-            for conv in _block(
+            convs = _block(
                 space,
                 operations[block],
                 stage.expansion_ratio,
                 inputs,
                 outputs,
                 positions,
-            ):
-                yield _Conv(*(value * present[block] for value in conv[:2]), conv[2])
+            )
+            for conv in convs:
+                yield _Conv(
+                    conv.kernel_values * present[block],
+                    conv.norm_values * present[block],
+                    conv.positions,
+                )
             inputs, size = outputs, behind
         first += stage.max_depth
     filters, features = space.head_channels

@@ -71,6 +71,9 @@ def test_indices_strings_and_size_of_a_small_space(small):
     read = np.stack([small.from_string(string) for string in written])
     np.testing.assert_array_equal(read, archs)
     np.testing.assert_array_equal(small.validate(archs), archs)
+    # Stage by stage: its channels, its depth, its blocks.
+    keys = archs[:, [2, 0, 4, 5, 3, 1, 6, 7, 8]].tolist()
+    assert keys == sorted(keys)
 
 
 def test_one_architecture_in_every_detail(small):
@@ -190,13 +193,14 @@ def test_added_blocks_are_drawn_uniformly(small):
 def test_crossover_takes_blocks_from_a_parent_that_has_them(small):
     first = small.from_string("4:IB_k3|8:FFN")
     second = small.from_string("8:FFN,ConvNext_k3|8:IB_k3,IB_k3,ConvNext_k3")
-    children = {
-        small.to_string(small.crossover(first, second, seed)) for seed in range(400)
-    }
+    children, mirrored = (
+        {small.to_string(small.crossover(*pair, seed)) for seed in range(400)}
+        for pair in ((first, second), (second, first))
+    )
     stage1 = {f"{c}:{b}" for c in "48" for b in ("IB_k3", "FFN")}
     stage1 |= {f"{part},ConvNext_k3" for part in stage1}
     stage2 = {f"8:{b}{rest}" for b in ("FFN", "IB_k3") for rest in ("", ",IB_k3,ConvNext_k3")}  # fmt: skip # noqa: E501
-    assert children == {f"{a}|{b}" for a in stage1 for b in stage2}
+    assert children == mirrored == {f"{a}|{b}" for a in stage1 for b in stage2}
 
 
 def test_config_round_trip(space, small):
