@@ -44,8 +44,8 @@ class UniversalInvertedBottleneck(PlainLayers):
 
     Example:
         >>> block = UniversalInvertedBottleneck(24, 3, 5, strides=2)
-        >>> block.structure, block(keras.ops.ones((1, 17, 17, 16))).shape[1:]
-        ('ExtraDW', (9, 9, 24))
+        >>> block.structure, tuple(block(keras.ops.ones((1, 17, 17, 16))).shape)
+        ('ExtraDW', (1, 9, 9, 24))
     """
 
     def __init__(
