@@ -24,6 +24,7 @@ BACKEND_FREE = (
     "search",
     "data/test_imagenet16.py",
     "data/test_splits.py",
+    "recipes",
     "evaluation/test_statistics.py",
     "evaluation/test_table.py",
     "evaluation/test_table_official.py",

@@ -6,6 +6,7 @@ from keras_khyper.layers.architecture_encoder import (
     MixerBlock,
 )
 from keras_khyper.layers.batch_normalization import SubnetBatchNormalization
+from keras_khyper.layers.classification_head import ClassificationHead
 from keras_khyper.layers.generated_conv import GeneratedConv2D
 from keras_khyper.layers.kernel_generators import (
     KernelGenerator,
@@ -25,10 +26,14 @@ from keras_khyper.layers.routes import (
     Route,
     SwitchRoute,
 )
+from keras_khyper.layers.universal_inverted_bottleneck import (
+    UniversalInvertedBottleneck,
+)
 
 __all__ = [
     "OPERATIONS",
     "ArchitectureEncoder",
+    "ClassificationHead",
     "CoefficientAttention",
     "FairRoute",
     "GeneratedConv2D",
@@ -44,4 +49,5 @@ __all__ = [
     "SharedKernel",
     "SubnetBatchNormalization",
     "SwitchRoute",
+    "UniversalInvertedBottleneck",
 ]

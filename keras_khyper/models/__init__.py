@@ -1,6 +1,21 @@
 """Concrete supernets and the static networks that their subnets become."""
 
+from keras_khyper.models.khyper import (
+    KHYPER_ARCHITECTURES,
+    khyper_l,
+    khyper_m,
+    khyper_s,
+)
 from keras_khyper.models.nas_bench_201_network import nas_bench_201_network
 from keras_khyper.models.nas_bench_201_supernet import NASBench201Supernet
+from keras_khyper.models.uib_network import uib_network
 
-__all__ = ["NASBench201Supernet", "nas_bench_201_network"]
+__all__ = [
+    "KHYPER_ARCHITECTURES",
+    "NASBench201Supernet",
+    "khyper_l",
+    "khyper_m",
+    "khyper_s",
+    "nas_bench_201_network",
+    "uib_network",
+]

@@ -6,6 +6,7 @@ from keras_khyper.profiling.nas_bench_201 import (
     nas_bench_201_macs,
     nas_bench_201_params,
 )
+from keras_khyper.profiling.uib import uib_macs, uib_params
 
 __all__ = [
     "latency_ms",
@@ -13,4 +14,6 @@ __all__ = [
     "nas_bench_201_macs",
     "nas_bench_201_params",
     "trainable_params",
+    "uib_macs",
+    "uib_params",
 ]

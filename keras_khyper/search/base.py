@@ -14,7 +14,7 @@ from keras_khyper.search.checkpoint import load_checkpoint, save_checkpoint
 from keras_khyper.search.constraints import Constraint, Cost, SubnetCounts
 from keras_khyper.search.feasible import FeasibleSpace, arch_keys
 from keras_khyper.search.result import Candidate, IterationRecord, SearchResult
-from keras_khyper.spaces import SearchSpace
+from keras_khyper.spaces import SpaceLike
 
 
 class Evaluator(Protocol):
@@ -98,7 +98,7 @@ class ArchitectureSearch(abc.ABC):
 
     def __init__(
         self,
-        space: SearchSpace,
+        space: SpaceLike,
         evaluator: EvaluatorLike,
         constraints: Sequence[Constraint] = (),
         *,
@@ -110,8 +110,11 @@ class ArchitectureSearch(abc.ABC):
         supernet: SubnetCounts | None = None,
         verbose: int = 1,
     ) -> None:
-        if not isinstance(space, SearchSpace):
-            raise TypeError(f"space must be a SearchSpace. Received: space={space!r}")
+        if not isinstance(space, SpaceLike):
+            raise TypeError(
+                "space must be a SearchSpace or have the methods of SpaceLike. "
+                f"Received: space={space!r}"
+            )
         self.space = space
         self._evaluate = _evaluation_function(evaluator)
         self.evaluator = evaluator
@@ -143,7 +146,7 @@ class ArchitectureSearch(abc.ABC):
         fingerprint = getattr(self.evaluator, "fingerprint", None)
         return {
             "search": type(self).__name__,
-            "space": type(self.space).__name__,
+            "space": repr(self.space),
             "num_decisions": num_decisions,
             "operations": list(self.space.operations),
             "evaluator": fingerprint if isinstance(fingerprint, str) else None,

@@ -16,7 +16,7 @@ from keras_khyper.search.base import (
 )
 from keras_khyper.search.constraints import Constraint, Cost, SubnetCounts
 from keras_khyper.search.feasible import arch_keys
-from keras_khyper.spaces import SearchSpace
+from keras_khyper.spaces import SpaceLike
 
 # How many times the wanted number of children are bred before giving up.
 _MAX_TRIES = 30
@@ -79,7 +79,7 @@ class EvolutionarySearch(ArchitectureSearch):
 
     def __init__(
         self,
-        space: SearchSpace,
+        space: SpaceLike,
         evaluator: EvaluatorLike,
         constraints: Sequence[Constraint] = (),
         population_size: int = 100,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Sequence
 import numpy as np
 
 from keras_khyper.search.constraints import Constraint, Cost, SubnetCounts
-from keras_khyper.spaces import SearchSpace
+from keras_khyper.spaces import SpaceLike
 
 # A space up to this size is measured whole when random draws do not suffice.
 MAX_ENUMERATED = 100_000
@@ -36,7 +36,7 @@ class FeasibleSpace:
 
     def __init__(
         self,
-        space: SearchSpace,
+        space: SpaceLike,
         constraints: Sequence[Constraint] = (),
         costs: Sequence[Cost] = (),
         supernet: SubnetCounts | None = None,

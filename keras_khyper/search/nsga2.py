@@ -19,7 +19,7 @@ from pymoo.core.termination import NoTermination
 from pymoo.problems.static import StaticProblem
 
 from keras_khyper.search.feasible import FeasibleSpace, arch_keys
-from keras_khyper.spaces import SearchSpace
+from keras_khyper.spaces import SpaceLike
 
 # Only the speed of sorting depends on pymoo's compiled modules: no hint on stdout.
 Config.warnings["not_compiled"] = False
@@ -103,7 +103,7 @@ class _KeepNew(DuplicateElimination):
 
 
 class _UniformCrossover(Crossover):
-    def __init__(self, space: SearchSpace) -> None:
+    def __init__(self, space: SpaceLike) -> None:
         super().__init__(n_parents=2, n_offsprings=1)
         self._space = space
 
@@ -114,7 +114,7 @@ class _UniformCrossover(Crossover):
 
 
 class _Mutation(Mutation):
-    def __init__(self, space: SearchSpace, probability: float) -> None:
+    def __init__(self, space: SpaceLike, probability: float) -> None:
         super().__init__()
         self._space = space
         self._probability = probability

@@ -17,7 +17,7 @@ from keras_khyper.search.base import (
 from keras_khyper.search.constraints import Constraint, Cost, SubnetCounts
 from keras_khyper.search.feasible import arch_keys
 from keras_khyper.search.result import ParetoResult, SearchResult
-from keras_khyper.spaces import SearchSpace
+from keras_khyper.spaces import SpaceLike
 
 if TYPE_CHECKING:
     from keras_khyper.search.nsga2 import NSGA2Stepper
@@ -110,7 +110,7 @@ class ParetoSearch(ArchitectureSearch):
 
     def __init__(
         self,
-        space: SearchSpace,
+        space: SpaceLike,
         evaluator: EvaluatorLike,
         costs: Sequence[Cost],
         constraints: Sequence[Constraint] = (),

@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_khyper.search.base import ArchitectureSearch, EvaluatorLike, SearchState
 from keras_khyper.search.constraints import Constraint, Cost, SubnetCounts
-from keras_khyper.spaces import SearchSpace
+from keras_khyper.spaces import SpaceLike
 
 
 class RandomSearch(ArchitectureSearch):
@@ -46,7 +46,7 @@ class RandomSearch(ArchitectureSearch):
 
     def __init__(
         self,
-        space: SearchSpace,
+        space: SpaceLike,
         evaluator: EvaluatorLike,
         constraints: Sequence[Constraint] = (),
         population_size: int = 100,

@@ -2,6 +2,20 @@
 
 from keras_khyper.spaces.nas_bench_201 import NASBench201
 from keras_khyper.spaces.packing import FairSets
+from keras_khyper.spaces.protocol import SpaceLike
 from keras_khyper.spaces.search_space import SearchSpace
+from keras_khyper.spaces.staged_space import StagedSpace
+from keras_khyper.spaces.uib import UIBSpace
+from keras_khyper.spaces.uib_blocks import UIBBlock, UIBOperation, UIBStage
 
-__all__ = ["FairSets", "NASBench201", "SearchSpace"]
+__all__ = [
+    "FairSets",
+    "NASBench201",
+    "SearchSpace",
+    "SpaceLike",
+    "StagedSpace",
+    "UIBBlock",
+    "UIBOperation",
+    "UIBSpace",
+    "UIBStage",
+]

@@ -1,0 +1,333 @@
+"""The ImageNet search space of Universal Inverted Bottlenecks (paper Table 8).
+
+Shapes: `S` stages, `B` blocks (all stages at their largest depth), `D = 2S + B`
+decisions, `K` operations, `n` architectures.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from keras_khyper.spaces.staged_space import StagedSpace
+from keras_khyper.spaces.uib_blocks import (
+    STRUCTURES,
+    TABLE_8,
+    UIBBlock,
+    UIBStage,
+    check_sizes,
+    uib_operations,
+)
+
+
+class UIBSpace(StagedSpace):
+    """Networks of UIB blocks: each block's topology, each stage's size.
+
+    An architecture is an integer array `[D]`: the depth of each stage `[:S]`, its
+    channels `[S:2S]`, both as indices into the candidates of its `UIBStage`, and the
+    operation of each block `[2S:]`, one of the `K` combinations of a structure with
+    its kernel sizes; 0 for blocks beyond the depth of their stage.
+
+    The defaults are the paper's: 40 decisions, about 1.8e27 architectures.
+
+    Args:
+        stages: one `UIBStage` for each stage.
+        kernel_sizes: candidates of each depthwise convolution, odd.
+        stem_channels: channels of the 3x3 convolution of stride 2 at the start.
+        head_channels: channels of the head's two 1x1 convolutions.
+
+    Raises:
+        TypeError: if `stages` holds anything else or a size is no integer.
+        ValueError: if there is no stage or a size breaks the rules.
+
+    Example:
+        >>> import keras_khyper as kk
+        >>> space = kk.spaces.UIBSpace()
+        >>> space.size, space.num_decisions
+        (1792222337546807413927680000, 40)
+        >>> space.operations[:2]
+        ('ExtraDW_k3_k3', 'ExtraDW_k3_k5')
+        >>> small = kk.spaces.UIBSpace([kk.spaces.UIBStage([8], [1, 2])])
+        >>> small.to_string([1, 0, 4, 8])
+        '8:IB_k3,FFN'
+    """
+
+    def __init__(
+        self,
+        stages: Sequence[UIBStage] = TABLE_8,
+        kernel_sizes: Sequence[int] = (3, 5),
+        stem_channels: int = 32,
+        head_channels: Sequence[int] = (960, 1280),
+    ) -> None:
+        self.stages = tuple(stages)
+        if not self.stages:
+            raise ValueError(f"A space needs a stage. Received: stages={stages!r}")
+        for stage in self.stages:
+            if not isinstance(stage, UIBStage):
+                raise TypeError(
+                    f"`stages` must hold UIBStage objects. Received: stage={stage!r}"
+                )
+        self.kernel_sizes = check_sizes("kernel_sizes", kernel_sizes)
+        odd = {size for size in self.kernel_sizes if size % 2}
+        if not odd or len(odd) < len(self.kernel_sizes):
+            raise ValueError(
+                "`kernel_sizes` must be different odd sizes. "
+                f"Received: kernel_sizes={kernel_sizes!r}"
+            )
+        (self.stem_channels,) = check_sizes("stem_channels", [stem_channels])
+        self.head_channels = check_sizes("head_channels", head_channels)
+        if len(self.head_channels) != 2:
+            raise ValueError(
+                "`head_channels` must be two sizes, before and behind the pooling. "
+                f"Received: head_channels={head_channels!r}"
+            )
+        self.block_operations = uib_operations(self.kernel_sizes)
+        super().__init__(
+            [stage.depths for stage in self.stages],
+            [len(stage.channels) for stage in self.stages],
+            [operation.name for operation in self.block_operations],
+        )
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, UIBSpace):
+            return NotImplemented
+        return self.get_config() == other.get_config()
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
+    def __repr__(self) -> str:
+        settings = (f"{key}={getattr(self, key)}" for key in self.get_config())
+        return f"UIBSpace({', '.join(settings)})"
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments, JSON-safe."""
+        stages = []
+        for stage in self.stages:
+            config = asdict(stage)
+            lists = {key: list(config[key]) for key in ("channels", "depths")}
+            stages.append({**config, **lists})
+        return {
+            "stages": stages,
+            "kernel_sizes": list(self.kernel_sizes),
+            "stem_channels": self.stem_channels,
+            "head_channels": list(self.head_channels),
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "UIBSpace":
+        """Inverse of `get_config`."""
+        stages = [UIBStage(**stage) for stage in config["stages"]]
+        return cls(**{**config, "stages": stages})
+
+    # What an architecture means.
+
+    def channels(self, archs: ArrayLike) -> np.ndarray:
+        """Output channels of each stage, int64 `[..., S]`."""
+        widths = self.validate(archs)[..., self.num_stages : 2 * self.num_stages]
+        columns = [
+            np.array(stage.channels, np.int64)[widths[..., index]]
+            for index, stage in enumerate(self.stages)
+        ]
+        return np.stack(columns, axis=-1)
+
+    def blocks(self, arch: ArrayLike) -> list[UIBBlock]:
+        """Lists the blocks of one architecture, first to last.
+
+        Args:
+            arch: integers `[D]`.
+
+        Raises:
+            TypeError: if the entries are not integers.
+            ValueError: if `arch` is invalid or not a single architecture.
+
+        Example:
+            >>> import keras_khyper as kk
+            >>> space = kk.spaces.UIBSpace()
+            >>> space.blocks(space.smallest())[0].operation.structure
+            'FFN'
+        """
+        arch = self._validate_one(arch, "arch")
+        operations = iter(arch[2 * self.num_stages :][self.present(arch)])
+        sizes = zip(self.depths(arch), self.channels(arch), strict=True)
+        blocks = []
+        for index, (depth, channels) in enumerate(sizes):
+            stage = self.stages[index]
+            for place in range(depth):
+                block = UIBBlock(
+                    operation=self.block_operations[next(operations)],
+                    expansion_ratio=stage.expansion_ratio,
+                    channels=int(channels),
+                    strides=1 if place else stage.strides,
+                    name=f"stage{index + 1}_block{place + 1}",
+                )
+                blocks.append(block)
+        return blocks
+
+    def smallest(self, operation: str = "FFN") -> np.ndarray:
+        """Least depth and channels everywhere, one operation in every block.
+
+        Args:
+            operation: one of `operations`.
+
+        Returns:
+            int64 `[D]`.
+
+        Raises:
+            ValueError: if the operation is unknown.
+        """
+        return self._uniform(np.zeros(self.num_decisions, np.int64), operation)
+
+    def largest(self, operation: str | None = None) -> np.ndarray:
+        """Largest depth and channels everywhere, one operation in every block.
+
+        Args:
+            operation: one of `operations`; the ExtraDW of the largest kernels, that
+                with most parameters and MACs, by default.
+
+        Returns:
+            int64 `[D]`.
+
+        Raises:
+            ValueError: if the operation is unknown.
+        """
+        if operation is None:
+            size = max(self.kernel_sizes)
+            operation = f"ExtraDW_k{size}_k{size}"
+        return self._uniform(self.candidate_counts - 1, operation)
+
+    def to_string(self, arch: ArrayLike) -> str:
+        """Writes an architecture as `channels:operation,...|channels:...`.
+
+        Args:
+            arch: integers `[D]`.
+
+        Returns:
+            A part for each stage, an operation for each block that is present.
+
+        Raises:
+            TypeError: if the entries are not integers.
+            ValueError: if `arch` is invalid or not a single architecture.
+
+        Example:
+            >>> import keras_khyper as kk
+            >>> space = kk.spaces.UIBSpace([kk.spaces.UIBStage([8, 16], [1, 2])])
+            >>> space.to_string([0, 1, 6, 0])
+            '16:ConvNext_k3'
+        """
+        arch = self._validate_one(arch, "arch")
+        names = np.array(self.operations)[arch[2 * self.num_stages :]]
+        present = self.present(arch)
+        return "|".join(
+            f"{channels}:{','.join(names[present & (self.block_stages == stage)])}"
+            for stage, channels in enumerate(self.channels(arch))
+        )
+
+    def from_string(self, string: str) -> np.ndarray:
+        """Inverse of `to_string`; spaces and line breaks do not count.
+
+        Args:
+            string: `channels:operation,...|channels:...`.
+
+        Returns:
+            int64 `[D]`.
+
+        Raises:
+            TypeError: if `string` is no string.
+            ValueError: if it has another form or leaves the space.
+        """
+        if not isinstance(string, str):
+            raise TypeError(
+                f"An architecture string must be a `str`. Received: string={string!r}"
+            )
+        parts = "".join(string.split()).split("|")
+        if len(parts) != self.num_stages:
+            raise ValueError(
+                f"An architecture string must have {self.num_stages} stages, separated "
+                f"by |. Received: string={string!r}"
+            )
+        arch = np.zeros(self.num_decisions, np.int64)
+        for index, (part, stage) in enumerate(zip(parts, self.stages, strict=True)):
+            channels, _, names = part.partition(":")
+            chosen = names.split(",")
+            known = set(chosen) <= set(self.operations)
+            sizes = [str(size) for size in stage.channels]
+            if channels not in sizes or len(chosen) not in stage.depths or not known:
+                raise ValueError(
+                    f"Stage {index + 1} must have the form channels:operation,... with "
+                    f"channels from {list(stage.channels)}, {list(stage.depths)} "
+                    f"operations, each from {', '.join(self.operations)}. "
+                    f"Received: {part!r} in string={string!r}"
+                )
+            arch[index] = stage.depths.index(len(chosen))
+            arch[self.num_stages + index] = sizes.index(channels)
+            first = 2 * self.num_stages + int(np.searchsorted(self.block_stages, index))
+            arch[first : first + len(chosen)] = [
+                self.operations.index(name) for name in chosen
+            ]
+        return arch
+
+    # Encodings of the supernet's encoder.
+
+    def encode_topology(self, archs: ArrayLike) -> np.ndarray:
+        """One-hot structure of each block; zeros where the block is absent.
+
+        Args:
+            archs: integers `[..., D]`.
+
+        Returns:
+            float32 `[..., B, 4]`, in the order of `STRUCTURES`.
+
+        Raises:
+            TypeError: if the entries are not integers.
+            ValueError: if `archs` is invalid.
+        """
+        structures = [STRUCTURES.index(o.structure) for o in self.block_operations]
+        chosen = np.array(structures)[self.validate(archs)[..., 2 * self.num_stages :]]
+        return _one_hot(chosen, len(STRUCTURES)) * self.present(archs)[..., None]
+
+    def encode_size(self, archs: ArrayLike) -> np.ndarray:
+        """One-hot depth and channels of each stage, kernel sizes of each block.
+
+        Args:
+            archs: integers `[..., D]`.
+
+        Returns:
+            float32 `[..., 2S + 2B, M]` with rows for depths, channels, start kernels
+            and middle kernels; M is the largest number of candidates. A row is zero
+            where there is no such convolution.
+
+        Raises:
+            TypeError: if the entries are not integers.
+            ValueError: if `archs` is invalid.
+        """
+        archs = self.validate(archs)
+        counts = self.candidate_counts[: 2 * self.num_stages]
+        num = max(*counts, len(self.kernel_sizes))
+        absent = len(self.kernel_sizes)
+        table = np.array(
+            [
+                [absent if k is None else self.kernel_sizes.index(k) for k in operation]
+                for operation in self.block_operations
+            ]
+        )  # [K, 2]
+        kernels = table[archs[..., 2 * self.num_stages :]]  # [..., B, 2]
+        has_kernel = (kernels < absent) & self.present(archs)[..., None]
+        rows = _one_hot(np.where(has_kernel, kernels, 0), num) * has_kernel[..., None]
+        stages = _one_hot(archs[..., : 2 * self.num_stages], num)
+        return np.concatenate([stages, rows[..., 0, :], rows[..., 1, :]], axis=-2)
+
+    def _uniform(self, arch: np.ndarray, operation: str) -> np.ndarray:
+        if operation not in self.operations:
+            raise ValueError(
+                f"`operation` must be one of {', '.join(self.operations)}. "
+                f"Received: operation={operation!r}"
+            )
+        arch[2 * self.num_stages :] = self.operations.index(operation)
+        return self._canonical(arch)
+
+
+def _one_hot(indices: np.ndarray, num: int) -> np.ndarray:
+    return np.eye(num, dtype=np.float32)[indices]

@@ -1,0 +1,150 @@
+"""What the stages and blocks of the ImageNet space are made of (paper Table 8)."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+# The candidate structures of a block (paper appendix A.3).
+STRUCTURES = ("ExtraDW", "IB", "ConvNext", "FFN")
+
+
+def check_sizes(name: str, values: Sequence[int]) -> tuple[int, ...]:
+    """Returns positive integers as a tuple.
+
+    Raises:
+        TypeError: if one is no integer.
+        ValueError: if one is less than 1.
+    """
+    for value in values:
+        if not isinstance(value, int | np.integer) or isinstance(value, bool):
+            raise TypeError(f"`{name}` must be integers. Received: {name}={values!r}")
+        if value < 1:
+            raise ValueError(f"`{name}` must be at least 1. Received: {name}={values}")
+    return tuple(int(value) for value in values)
+
+
+class UIBOperation(NamedTuple):
+    """One choice of a block: its structure and kernel sizes.
+
+    Args:
+        start_kernel_size: K1, of the depthwise convolution before the expansion;
+            None if there is none.
+        middle_kernel_size: K2, of the one behind it; None if there is none.
+    """
+
+    start_kernel_size: int | None
+    middle_kernel_size: int | None
+
+    @property
+    def structure(self) -> str:
+        """ExtraDW (both), IB (middle only), ConvNext (start only) or FFN."""
+        if self.start_kernel_size is None:
+            return "FFN" if self.middle_kernel_size is None else "IB"
+        return "ConvNext" if self.middle_kernel_size is None else "ExtraDW"
+
+    @property
+    def name(self) -> str:
+        """The structure and its kernel sizes, such as `ExtraDW_k3_k5`."""
+        sizes = [size for size in self if size is not None]
+        return "_k".join([self.structure, *map(str, sizes)])
+
+
+class UIBBlock(NamedTuple):
+    """One block of a network, as the rows of Tables 9 to 11 describe it.
+
+    Args:
+        operation: structure and kernel sizes.
+        expansion_ratio: expanded channels over input channels.
+        channels: output channels.
+        strides: 1 or 2.
+        name: stage and place, counted from 1, such as `stage2_block1`.
+    """
+
+    operation: UIBOperation
+    expansion_ratio: int
+    channels: int
+    strides: int
+    name: str
+
+
+@dataclass(frozen=True)
+class UIBStage:
+    """Sizes that a stage can have; all its blocks have the same channels.
+
+    Args:
+        channels: the candidates, ascending.
+        depths: the candidates for the number of blocks, ascending.
+        strides: of the first block, 1 or 2.
+        expansion_ratio: of every block.
+
+    Raises:
+        TypeError: if a size is no integer.
+        ValueError: if a size is less than 1, `strides` is neither 1 nor 2, or
+            candidates are missing, repeated or not in order.
+
+    Example:
+        >>> UIBStage([16, 24], [1, 2]).max_depth
+        2
+    """
+
+    channels: tuple[int, ...]
+    depths: tuple[int, ...]
+    strides: int = 1
+    expansion_ratio: int = 6
+
+    def __post_init__(self) -> None:
+        for name in ("channels", "depths"):
+            values = check_sizes(name, getattr(self, name))
+            if not values or any(a >= b for a, b in itertools.pairwise(values)):
+                raise ValueError(
+                    f"`{name}` must be at least one size, in ascending order. "
+                    f"Received: {name}={getattr(self, name)!r}"
+                )
+            object.__setattr__(self, name, values)
+        check_sizes("expansion_ratio", [self.expansion_ratio])
+        if self.strides not in (1, 2):
+            raise ValueError(
+                f"`strides` must be 1 or 2. Received: strides={self.strides!r}"
+            )
+
+    @property
+    def max_depth(self) -> int:
+        """The largest number of blocks."""
+        return self.depths[-1]
+
+
+# Table 8; strides and expansion ratios from Tables 9 to 11.
+TABLE_8 = (
+    UIBStage((16, 24), (1, 2), strides=1, expansion_ratio=1),
+    UIBStage((24, 32), (2, 3), strides=2),
+    UIBStage((40, 48), (2, 3), strides=2),
+    UIBStage((80, 88), (2, 3, 4), strides=2),
+    UIBStage((112, 128), (2, 3, 4, 5, 6), strides=1),
+    UIBStage((192, 216), (2, 3, 4, 5, 6), strides=2),
+    UIBStage((320, 352), (1, 2), strides=1),
+)
+
+
+def uib_operations(kernel_sizes: Sequence[int]) -> tuple[UIBOperation, ...]:
+    """Lists the choices of a block, in the order of their integers.
+
+    Args:
+        kernel_sizes: candidates of each depthwise convolution.
+
+    Returns:
+        ExtraDW with every pair, IB, ConvNext, FFN: 9 for two kernel sizes.
+
+    Example:
+        >>> [operation.name for operation in uib_operations([3])]
+        ['ExtraDW_k3_k3', 'IB_k3', 'ConvNext_k3', 'FFN']
+    """
+    pairs = itertools.product(kernel_sizes, repeat=2)
+    return (
+        *(UIBOperation(start, middle) for start, middle in pairs),
+        *(UIBOperation(None, size) for size in kernel_sizes),
+        *(UIBOperation(size, None) for size in kernel_sizes),
+        UIBOperation(None, None),
+    )

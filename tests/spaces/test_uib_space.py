@@ -1,0 +1,268 @@
+"""The ImageNet space: its size, and what architectures mean, against plain Python."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+
+from keras_khyper.spaces import SpaceLike, StagedSpace, UIBSpace, UIBStage
+
+STRUCTURES = ("ExtraDW", "IB", "ConvNext", "FFN")
+# Table 8: channels and depths of stages 1 to 7.
+TABLE = [
+    ([16, 24], [1, 2]),
+    ([24, 32], [2, 3]),
+    ([40, 48], [2, 3]),
+    ([80, 88], [2, 3, 4]),
+    ([112, 128], [2, 3, 4, 5, 6]),
+    ([192, 216], [2, 3, 4, 5, 6]),
+    ([320, 352], [1, 2]),
+]
+
+
+@pytest.fixture
+def space():
+    return UIBSpace()
+
+
+@pytest.fixture
+def small():
+    return UIBSpace(
+        [UIBStage([4, 8], [1, 2]), UIBStage([8], [1, 3], strides=2)],
+        kernel_sizes=[3],
+        stem_channels=4,
+        head_channels=(8, 16),
+    )
+
+
+def every_string(space):
+    """All architectures of a space as strings, with loops over its stages."""
+    stages = []
+    for stage in space.stages:
+        stages.append(
+            [
+                f"{channels}:{','.join(names)}"
+                for channels in stage.channels
+                for depth in stage.depths
+                for names in itertools.product(space.operations, repeat=depth)
+            ]
+        )
+    return ["|".join(parts) for parts in itertools.product(*stages)]
+
+
+def test_the_papers_table_and_size(space):
+    assert [(list(s.channels), list(s.depths)) for s in space.stages] == TABLE
+    assert space.size == 1_792_222_337_546_807_413_927_680_000
+    assert space.num_decisions == 7 + 7 + (2 + 3 + 3 + 4 + 6 + 6 + 2)
+    assert [len(space.operations), len(set(space.operations))] == [9, 9]
+    assert isinstance(space, SpaceLike)
+    with pytest.raises(OverflowError, match="space.size"):
+        len(space)
+
+
+def test_indices_strings_and_size_of_a_small_space(small):
+    # 2 * (4 + 16) and 1 * (4 + 64) networks of the stages, counted one by one.
+    strings = every_string(small)
+    assert len(small) == len(strings) == 40 * 68
+    archs = small.from_index(np.arange(small.size))
+    written = [small.to_string(arch) for arch in archs]
+    assert sorted(written) == sorted(strings)
+    read = np.stack([small.from_string(string) for string in written])
+    np.testing.assert_array_equal(read, archs)
+    np.testing.assert_array_equal(small.validate(archs), archs)
+    # Stage by stage: its channels, its depth, its blocks.
+    keys = archs[:, [2, 0, 4, 5, 3, 1, 6, 7, 8]].tolist()
+    assert keys == sorted(keys)
+
+
+def test_one_architecture_in_every_detail(small):
+    arch = small.from_string("8: IB_k3, FFN |\n 8: ExtraDW_k3_k3, ConvNext_k3, FFN")
+    assert arch.tolist() == [1, 1, 1, 0, 1, 3, 0, 2, 3]
+    assert small.depths(arch).tolist() == [2, 3]
+    assert small.channels(arch).tolist() == [8, 8]
+    assert [tuple(block) for block in small.blocks(arch)] == [
+        ((None, 3), 6, 8, 1, "stage1_block1"),
+        ((None, None), 6, 8, 1, "stage1_block2"),
+        ((3, 3), 6, 8, 2, "stage2_block1"),
+        ((3, None), 6, 8, 1, "stage2_block2"),
+        ((None, None), 6, 8, 1, "stage2_block3"),
+    ]
+    shallow = small.from_string("4:FFN|8:IB_k3")
+    assert shallow.tolist() == [0, 0, 0, 0, 3, 0, 1, 0, 0]
+    assert small.present(shallow).tolist() == [True, False, True, False, False]
+
+
+def test_encodings(space):
+    archs = space.sample(20, seed=0).reshape(4, 5, -1)
+    topology, size = space.encode_topology(archs), space.encode_size(archs)
+    assert topology.shape == (4, 5, 26, 4)
+    assert size.shape == (4, 5, 2 * 7 + 2 * 26, 5)
+    for index in np.ndindex(4, 5):
+        blocks = iter(space.blocks(archs[index]))
+        for place, present in enumerate(space.present(archs[index])):
+            expected = np.zeros((3, 5))
+            if present:
+                operation = next(blocks).operation
+                expected[0, STRUCTURES.index(operation.structure)] = 1
+                for row, kernel in enumerate(operation, start=1):
+                    if kernel is not None:
+                        expected[row, [3, 5].index(kernel)] = 1
+            np.testing.assert_array_equal(topology[index][place], expected[0, :4])
+            np.testing.assert_array_equal(size[index][14 + place], expected[1])
+            np.testing.assert_array_equal(size[index][40 + place], expected[2])
+        depths, channels = space.depths(archs[index]), space.channels(archs[index])
+        for stage, (all_channels, all_depths) in enumerate(TABLE):
+            assert size[index][stage].sum() == size[index][7 + stage].sum() == 1
+            assert size[index][stage, all_depths.index(depths[stage])] == 1
+            assert size[index][7 + stage, all_channels.index(channels[stage])] == 1
+
+
+def test_smallest_and_largest(space):
+    smallest, largest = space.smallest(), space.largest()
+    assert space.depths(smallest).tolist() == [depths[0] for _, depths in TABLE]
+    assert space.channels(smallest).tolist() == [widths[0] for widths, _ in TABLE]
+    assert {block.operation.name for block in space.blocks(smallest)} == {"FFN"}
+    assert space.depths(largest).tolist() == [depths[-1] for _, depths in TABLE]
+    assert space.channels(largest).tolist() == [widths[-1] for widths, _ in TABLE]
+    names = {block.operation.name for block in space.blocks(largest)}
+    assert names == {"ExtraDW_k5_k5"}
+    names = {block.operation.name for block in space.blocks(space.largest("IB_k3"))}
+    assert names == {"IB_k3"}
+
+
+def test_sampling_is_uniform_per_decision(space):
+    archs = space.validate(space.sample(4000, seed=0))
+    np.testing.assert_array_equal(archs, space.sample(4000, seed=0))
+    assert len(np.unique(archs, axis=0)) == 4000
+    for depth in range(5):  # stage 5, and its last block
+        assert abs((archs[:, 4] == depth).mean() - 1 / 5) < 0.03
+    last = archs[:, 14 + 17]
+    assert (last[archs[:, 4] < 4] == 0).all()
+    counts = np.bincount(last[archs[:, 4] == 4], minlength=9)
+    assert abs(counts / counts.sum() - 1 / 9).max() < 0.04
+
+
+def test_sampling_without_replacement_from_a_small_space(small):
+    archs = small.sample(small.size, seed=1)
+    assert len(np.unique(archs, axis=0)) == small.size
+    # Depth 1 of stage 1 in half of the draws, though few architectures have it.
+    assert abs((small.sample(200, seed=2)[:, 0] == 0).mean() - 0.5) < 0.12
+    assert len(small.sample(3 * small.size, seed=0, unique=False)) == 3 * small.size
+
+
+def test_neighbors_differ_in_one_change(small):
+    arch = small.from_string("4:IB_k3|8:FFN")
+    found = sorted(small.to_string(neighbor) for neighbor in small.neighbors(arch))
+    others = [name for name in small.operations if name != "IB_k3"]
+    expected = ["8:IB_k3|8:FFN"]
+    expected += [f"4:{name}|8:FFN" for name in others]
+    expected += [f"4:IB_k3|8:{name}" for name in small.operations if name != "FFN"]
+    expected += [f"4:IB_k3,{name}|8:FFN" for name in small.operations]
+    expected += [f"4:IB_k3|8:FFN,{name},{name}" for name in small.operations]
+    assert found == sorted(expected)
+    deeper = small.from_string("4:IB_k3|8:FFN,FFN,FFN")
+    assert "4:IB_k3|8:FFN" in map(small.to_string, small.neighbors(deeper))
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.1, 1.0])
+def test_mutation(space, probability):
+    arch = space.sample(1, seed=3)[0]
+    rng = np.random.default_rng(0)
+    children = np.stack([space.mutate(arch, rng, probability) for _ in range(500)])
+    space.validate(children)
+    assert (children != arch).any(-1).all()
+    changed = (children != arch)[:, :14]
+    if probability == 0.0:  # one change, of any decision that is there
+        assert changed.sum() > 0 and (changed.sum(-1) <= 1).all()
+    if probability == 0.1:
+        assert abs(changed.mean() - 0.1) < 0.02
+    if probability == 1.0:
+        assert changed.all()
+
+
+def test_added_blocks_are_drawn_uniformly(small):
+    arch = small.from_string("4:IB_k3|8:FFN")
+    rng = np.random.default_rng(0)
+    children = np.stack([small.mutate(arch, rng, 1.0) for _ in range(800)])
+    assert (children[:, 0] == 1).all()
+    counts = np.bincount(children[:, 5], minlength=4)
+    assert abs(counts / 800 - 0.25).max() < 0.05
+
+
+def test_crossover_takes_blocks_from_a_parent_that_has_them(small):
+    first = small.from_string("4:IB_k3|8:FFN")
+    second = small.from_string("8:FFN,ConvNext_k3|8:IB_k3,IB_k3,ConvNext_k3")
+    children, mirrored = (
+        {small.to_string(small.crossover(*pair, seed)) for seed in range(400)}
+        for pair in ((first, second), (second, first))
+    )
+    stage1 = {f"{c}:{b}" for c in "48" for b in ("IB_k3", "FFN")}
+    stage1 |= {f"{part},ConvNext_k3" for part in stage1}
+    stage2 = {f"8:{b}{rest}" for b in ("FFN", "IB_k3") for rest in ("", ",IB_k3,ConvNext_k3")}  # fmt: skip # noqa: E501
+    assert children == mirrored == {f"{a}|{b}" for a in stage1 for b in stage2}
+
+
+def test_config_round_trip(space, small):
+    for one in (space, small):
+        config = json.loads(json.dumps(one.get_config()))
+        again = UIBSpace.from_config(config)
+        assert again == one and hash(again) == hash(one)
+        assert again.num_decisions == one.num_decisions
+    assert space != small
+
+
+def test_staged_space_of_other_operations():
+    space = StagedSpace([[1, 2], [2, 4]], [2, 3], ["a", "b"])
+    assert space.size == len(space) == 2 * (2 + 4) * 3 * (4 + 16)
+    archs = space.from_index(np.arange(space.size))
+    assert len(np.unique(space.validate(archs), axis=0)) == space.size
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda s: s.validate([0] * 39), ValueError, r"shape=\(39,\)"),
+        (lambda s: s.validate([0.0] * 40), TypeError, "float64"),
+        (lambda s: s.validate([2] + [0] * 39), ValueError, "Decision 0 .* 2 there"),
+        (lambda s: s.validate([0] * 39 + [-1]), ValueError, "Decision 39"),
+        (lambda s: s.validate([0] * 39 + [5]), ValueError, "must be 0. Received: .* 5"),
+        (lambda s: s.blocks(np.zeros((2, 40), int)), ValueError, r"\(2, 40\)"),
+        (lambda s: s.largest("SE"), ValueError, "operation='SE'"),
+        (lambda s: s.from_string(3), TypeError, "string=3"),
+        (lambda s: s.from_string("16:FFN"), ValueError, "7 stages"),
+        (lambda s: s.sample(-1), ValueError, "num=-1"),
+        (lambda s: s.sample(1.5), TypeError, "num=1.5"),
+        (lambda s: s.from_index(0), ValueError, "64-bit index"),
+        (lambda s: s.mutate([0] * 40, 0, 2.0), ValueError, "probability=2.0"),
+        (lambda s: UIBSpace([]), ValueError, "needs a stage"),
+        (lambda s: UIBSpace([([8], [1])]), TypeError, "UIBStage"),
+        (lambda s: UIBSpace(kernel_sizes=[3, 4]), ValueError, r"\[3, 4\]"),
+        (lambda s: UIBSpace(kernel_sizes=[3, 3]), ValueError, r"\[3, 3\]"),
+        (lambda s: UIBSpace(head_channels=[960]), ValueError, "two sizes"),
+        (lambda s: UIBSpace(stem_channels=0), ValueError, "stem_channels"),
+        (lambda s: UIBStage([24, 16], [1]), ValueError, "ascending"),
+        (lambda s: UIBStage([16], []), ValueError, "depths"),
+        (lambda s: UIBStage([16], [1.0]), TypeError, "depths"),
+        (lambda s: UIBStage([16], [1], strides=3), ValueError, "strides=3"),
+    ],
+)
+def test_bad_input(space, call, error, message):
+    with pytest.raises(error, match=message):
+        call(space)
+
+
+@pytest.mark.parametrize(
+    "part", ["17:FFN", "16:FFN,FFN,FFN", "16:", "16:SE", "16", "FFN,FFN"]
+)
+def test_bad_stage_in_a_string(space, part):
+    string = space.to_string(space.smallest()).replace("16:FFN", part, 1)
+    with pytest.raises(ValueError, match="Stage 1"):
+        space.from_string(string)
+
+
+def test_bad_index(small):
+    with pytest.raises(ValueError, match=f"containing {small.size}"):
+        small.from_index([0, small.size])
+    with pytest.raises(TypeError, match="float64"):
+        small.from_index(0.5)
