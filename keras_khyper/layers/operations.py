@@ -45,7 +45,8 @@ class Operation(layers.Layer):
             weights: List of scalar tensors, one per edge.
 
         Returns:
-            List of tensors [B, H, W, C], one per edge.
+            List of tensors [B, H, W, C], one per edge, or one tensor that has
+            them side by side.
         """
         return [
             ops.cast(weight, node.x.dtype) * operation.call(node.x, route)
@@ -134,8 +135,7 @@ class ReLUConvBN(Operation):
         """
         convs = [operation.conv for operation in operations]
         y = route.conv_joined(convs, node.activated)
-        y = route.norm_joined([operation.bn for operation in operations], y, weights)
-        return ops.split(y, len(operations), axis=-1)
+        return route.norm_joined([operation.bn for operation in operations], y, weights)
 
 
 # name -> function of (channels, generator, index, name) that makes an operation;

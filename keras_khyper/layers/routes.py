@@ -9,6 +9,7 @@ Shapes: ``S`` subnets, ``D`` decisions, ``K`` candidates, ``E`` edges of a cell,
 """
 
 import functools
+import operator
 
 from keras import ops
 
@@ -218,10 +219,11 @@ class Route:
 
     def receive(self, contributions):
         """Return the sum of contributions, the activation of a node."""
-        total = contributions[0]
-        for contribution in contributions[1:]:
-            total = total + contribution
-        return total
+        return _sum(contributions)
+
+
+def _sum(tensors):
+    return functools.reduce(operator.add, tensors)
 
 
 class MixtureRoute(Route):
@@ -247,17 +249,22 @@ class MixtureRoute(Route):
 
     def send(self, x, operations, decisions):
         """Return each decision's weighted sum over its candidates."""
-        node, totals = NodeOutput(x), [None] * len(decisions)
+        node, totals, joined = NodeOutput(x), [[] for _ in decisions], []
         for candidate, group in enumerate(zip(*operations, strict=True)):
             if group[0].is_zero:
                 continue
             weights = [self.weights[decision][candidate] for decision in decisions]
             parts = group[0].weighted(group, node, self, weights)
-            totals = [
-                part if total is None else total + part
-                for total, part in zip(totals, parts, strict=True)
-            ]
-        return totals
+            if not isinstance(parts, list):
+                joined.append(parts)
+                continue
+            for total, part in zip(totals, parts, strict=True):
+                total.append(part)
+        if joined:
+            parts = ops.split(_sum(joined), len(decisions), axis=-1)
+            for total, part in zip(totals, parts, strict=True):
+                total.append(part)
+        return [_sum(total) for total in totals]
 
 
 class PathRoute(Route):
