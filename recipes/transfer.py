@@ -164,6 +164,9 @@ def without_head(model: Any) -> Any:
         )
     dense = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)]
     features = dense[-1].input if dense else model.output
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Dropout) and layer.output is features:
+            features = layer.input  # the new head has its own
     return keras.Model(model.inputs, features, name=model.name)
 
 
@@ -171,21 +174,13 @@ def add_head(backbone: Any, num_classes: int, settings: Settings) -> Any:
     """Put pooling (where features have space), dropout and a classifier on top."""
     import keras
 
-    taken = {layer.name for layer in backbone.layers}
-
-    def name(base: str) -> str:
-        """A name that no layer has: a saved model may be this recipe's own."""
-        while base in taken:
-            base = f"new_{base}"
-        return base
-
     x = backbone.output
     if len(x.shape) == 4:
-        x = keras.layers.GlobalAveragePooling2D(name=name("transfer_pool"))(x)
+        x = keras.layers.GlobalAveragePooling2D(name="transfer_pool")(x)
     dropout = keras.layers.Dropout(
-        settings.dropout_rate, seed=settings.seed, name=name("transfer_dropout")
+        settings.dropout_rate, seed=settings.seed, name="transfer_dropout"
     )
-    classifier = keras.layers.Dense(num_classes, name=name("transfer_classifier"))
+    classifier = keras.layers.Dense(num_classes, name="transfer_classifier")
     return keras.Model(backbone.input, classifier(dropout(x)), name="transfer")
 
 
@@ -234,7 +229,10 @@ def train(
     if done.exists():
         model.load_weights(done)
         return
-    model.compile(
+    # A model of its own over the same layers: the epoch at which a backup goes on stays
+    # with a model, and the next stage would begin there.
+    trained = keras.Model(model.input, model.output, name=stage)
+    trained.compile(
         keras.optimizers.SGD(rate, momentum=0.9, nesterov=True),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
@@ -244,7 +242,7 @@ def train(
     size = min(settings.batch_size, len(data.train_images))
     batches = augmented_batches(data, size, settings.seed)
     history = str(settings.output / f"{stage}.csv")
-    model.fit(
+    trained.fit(
         batches,
         epochs=epochs,
         shuffle=False,
@@ -389,6 +387,7 @@ def main(settings: Settings) -> None:
     if None not in model.input_shape[1:]:
         result["macs"] = kk.profiling.macs(model)
     result.update(provenance(settings, time.monotonic() - start))
+    result["settings"]["network"] = result["network"]
     write_json(settings.output / "result.json", result)
     print_table(result)
     console.print(f"Written to {settings.output}: model.keras, result.json")
