@@ -212,7 +212,7 @@ def load_data(settings: Settings, size: int) -> Any:
         settings.test_fraction,
         settings.seed,
     )
-    if settings.mean is not None:
+    if settings.mean is not None and settings.std is not None:
         data = dataclasses.replace(data, mean=settings.mean, std=settings.std)
     return data
 

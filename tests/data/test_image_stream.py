@@ -102,11 +102,11 @@ def batches(stream, num, augmentation=None, batch_size=5, **options):
     return list(pipeline.take(num).as_numpy_iterator())
 
 
-def epoch(stream, number, seed=0):
-    """The images of one epoch in the order in which they come."""
+def epochs(stream, num):
+    """The images of the first epochs, each in the order in which they come."""
     steps = stream.steps_per_epoch(5)
-    found = batches(stream, steps, seed=seed, first_epoch=number)
-    return [index for images, _ in found for index in identify(images)]
+    found = [identify(images) for images, _ in batches(stream, num * steps)]
+    return [sum(found[i * steps : (i + 1) * steps], []) for i in range(num)]
 
 
 def split(stream, name):
@@ -136,13 +136,63 @@ def test_splits_share_no_image_and_have_their_labels(stream):
 
 def test_an_epoch_reads_every_image_once_in_a_new_order(stream):
     train = sorted(split(stream, "train")[0])
-    orders = [epoch(stream, number) for number in range(3)]
+    orders = epochs(stream, 8)
     for order in orders:
         assert len(order) == len(set(order)) == len(train) // 5 * 5
         assert set(order) <= set(train)
-    assert len({tuple(order) for order in orders}) == 3
+    assert len({tuple(order) for order in orders}) == 8
     # Another remainder is left out each time: over epochs every image is read.
-    assert set().union(*(epoch(stream, number) for number in range(8))) == set(train)
+    assert set().union(*orders) == set(train)
+
+
+def test_every_image_and_every_batch_has_draws_of_its_own(tmp_path):
+    image_module = pytest.importorskip("PIL.Image")
+    pixels = np.arange(20 * 20 * 3, dtype=np.uint32).reshape(20, 20, 3) % 251
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        for index in range(5):
+            picture = image_module.fromarray(pixels.astype(np.uint8))
+            picture.save(tmp_path / name / f"{index}.png")
+    stream = data.stream_image_folder(tmp_path, validation_fraction=0, test_fraction=0)
+    found = batches(stream, 4, make_augmentation(2), batch_size=5)
+    crops = {image.tobytes() for images, _ in found for image in images}
+    assert len(crops) == 20  # two epochs of two batches
+    mixup = make_augmentation(
+        2, mix_probability=1.0, switch_probability=0.0, label_smoothing=0.0
+    )
+    shares = {tuple(y[:, 0]) for _, y in batches(stream, 4, mixup, batch_size=5)}
+    assert len(shares) == 4
+
+
+@pytest.mark.parametrize("window", [1, 7, 100])
+def test_order_is_drawn_among_files_and_within_windows(prepared, window):
+    tfds = pytest.importorskip("tensorflow_datasets")
+    builder = tfds.builder("tiny_images", data_dir=prepared)
+    source = data.imagenet.TFDSSource(builder, "train[5:]", shuffle_window=window)
+    assert len(source) == 55
+
+    def order(*seed):
+        records = source.records(tf.constant(seed, tf.int64)).as_numpy_iterator()
+        images = np.stack([source.decode(record).numpy() for record, _ in records])
+        return ((images[:, 0, 0, 0].astype(int) - 20) // 2).tolist()
+
+    orders = [order(0, 1), order(0, 1), order(0, 2), order(1, 1)]
+    for found in orders:
+        assert len(found) == len(set(found)) == 55
+        assert set(found) == set(orders[0])
+    assert orders[0] == orders[1]
+    assert len({tuple(found) for found in orders}) == 3
+    stored = [int(label) for _, label in source.records(None)]
+    assert len(stored) == 55
+
+
+def test_nothing_need_be_held_out(prepared, folder):
+    stream = data.stream_imagenet(prepared, validation_size=0, name="tiny_images")
+    assert (len(stream.train), len(stream.validation)) == (60, 0)
+    assert list(stream.evaluation_batches("validation", 8, 4)) == []
+    stream = data.stream_image_folder(folder, validation_fraction=0, test_fraction=0)
+    assert (len(stream.train), len(stream.test)) == (60, 0)
+    assert list(stream.evaluation_batches("test", 8, 4)) == []
 
 
 def test_a_stream_runs_on_from_epoch_to_epoch(stream):

@@ -56,9 +56,18 @@ def weights_by_name(model):
     return {weight.path: np.array(weight) for weight in model.weights}
 
 
-def test_smoke_from_folder_to_tflite(recipe, tmp_path):
+def test_smoke_from_folder_to_tflite(recipe, tmp_path, monkeypatch):
     pytest.importorskip("ai_edge_litert")
+    read = []
+    labelled = recipe.labelled
+    monkeypatch.setattr(
+        recipe,
+        "labelled",
+        lambda data, split: read.append(split) or labelled(data, split),
+    )
     recipe.main(recipe.Settings(smoke=True, output=tmp_path))
+    assert read.count("test") == 1 and read.index("test") > 3
+    assert set(read) == {"validation", "test"}
     run = tmp_path / "smoke" / "run"
     result = json.loads((run / "result.json").read_text())
     assert result["class_names"] == ["blue", "green", "red"]
