@@ -148,20 +148,33 @@ def test_an_epoch_reads_every_image_once_in_a_new_order(stream):
 def test_every_image_and_every_batch_has_draws_of_its_own(tmp_path):
     image_module = pytest.importorskip("PIL.Image")
     pixels = np.arange(20 * 20 * 3, dtype=np.uint32).reshape(20, 20, 3) % 251
-    for name in "ab":
+    for name in "abcdefghij":
         (tmp_path / name).mkdir()
-        for index in range(5):
-            picture = image_module.fromarray(pixels.astype(np.uint8))
-            picture.save(tmp_path / name / f"{index}.png")
+        picture = image_module.fromarray(pixels.astype(np.uint8))
+        picture.save(tmp_path / name / "0.png")
     stream = data.stream_image_folder(tmp_path, validation_fraction=0, test_fraction=0)
-    found = batches(stream, 4, make_augmentation(2), batch_size=5)
+    found = batches(stream, 4, make_augmentation(10), batch_size=5)
     crops = {image.tobytes() for images, _ in found for image in images}
     assert len(crops) == 20  # two epochs of two batches
     mixup = make_augmentation(
-        2, mix_probability=1.0, switch_probability=0.0, label_smoothing=0.0
+        10, mix_probability=1.0, switch_probability=0.0, label_smoothing=0.0
     )
-    shares = {tuple(y[:, 0]) for _, y in batches(stream, 4, mixup, batch_size=5)}
+    mixed = batches(stream, 4, mixup, batch_size=5)
+    shares = {tuple(labels.max(axis=1)) for _, labels in mixed}
     assert len(shares) == 4
+
+
+def test_windows_are_shuffled_each_in_its_own_way():
+    def order(*seed):
+        records = tf.data.Dataset.range(40)
+        seed = tf.constant(seed, tf.int64)
+        shuffled = data.imagenet._shuffle(tf, records, 10, seed)
+        return np.array(list(shuffled.as_numpy_iterator())).reshape(4, 10)
+
+    first = order(0, 1)
+    np.testing.assert_array_equal(np.sort(first), np.arange(40).reshape(4, 10))
+    assert len({tuple(row % 10) for row in [*first, *order(0, 2), np.arange(10)]}) == 9
+    np.testing.assert_array_equal(first, order(0, 1))
 
 
 @pytest.mark.parametrize("window", [1, 7, 100])

@@ -37,9 +37,10 @@ def smooth_image(height=24, width=30):
 
 
 def noisy_image(height=24, width=30):
-    """Dark and bright pixels at random, the bright ones fewer."""
+    """Dark and bright pixels at random, the bright ones fewer; more red than blue."""
     rng = np.random.default_rng(0)
-    return (10 + 200 * rng.beta(1, 3, (height, width, 3))).astype(np.uint8)
+    noise = 10 + 200 * rng.beta(1, 3, (height, width, 3))
+    return (noise * [1.0, 0.8, 0.5]).astype(np.uint8)
 
 
 def bright_image():
