@@ -8,6 +8,7 @@ from keras_khyper.backend.routing import ListRouting, slots_of
 __all__ = [
     "SupernetTrainer",
     "fuse_updates",
+    "normalize",
     "normalize_batch",
     "num_replicas",
     "prefers_switch",
@@ -115,7 +116,7 @@ def _forget_batch_size(data, iterations):
 def stateless_function(model, function):
     """Compile ``function(*tensors)``, which may read the variables of ``model``."""
     del model
-    return tf.function(function)
+    return tf.function(function, autograph=False)
 
 
 def sync_variables(model):
@@ -134,6 +135,26 @@ def replica_id():
     if context is None or num_replicas() == 1:
         return 0
     return tf.cast(context.replica_id_in_sync_group, "int32")
+
+
+def normalize(x, mean, variance, scale, offset, epsilon):
+    """Normalise ``x`` by a given mean and variance.
+
+    Args:
+        x: Tensor [B, H, W, C].
+        mean: Tensor [C] in float32.
+        variance: Tensor [C] in float32.
+        scale: Tensor [C] in float32.
+        offset: Tensor [C] in float32.
+        epsilon: Added to the variance.
+
+    Returns:
+        The normalised tensor in the dtype of ``x``.
+    """
+    normalized, _, _ = tf.compat.v1.nn.fused_batch_norm(
+        x, scale, offset, mean, variance, epsilon=epsilon, is_training=False
+    )
+    return normalized
 
 
 def normalize_batch(x, scale, offset, epsilon):
