@@ -151,10 +151,7 @@ def normalize(x, mean, variance, scale, offset, epsilon):
     Returns:
         The normalised tensor in the dtype of ``x``.
     """
-    normalized, _, _ = tf.compat.v1.nn.fused_batch_norm(
-        x, scale, offset, mean, variance, epsilon=epsilon, is_training=False
-    )
-    return normalized
+    return _fused_batch_norm(x, scale, offset, mean, variance, epsilon, False).y
 
 
 def normalize_batch(x, scale, offset, epsilon):
@@ -169,12 +166,27 @@ def normalize_batch(x, scale, offset, epsilon):
     Returns:
         The normalised tensor in the dtype of ``x``, mean [C] and variance [C].
     """
-    normalized, mean, unbiased = tf.compat.v1.nn.fused_batch_norm(
-        x, scale, offset, epsilon=epsilon, is_training=True
-    )
+    fused = _fused_batch_norm(x, scale, offset, [], [], epsilon, True)
     # The fused kernel reports Bessel's correction; it normalises without it.
-    correction = 1.0 - x.shape[-1] / tf.cast(tf.size(x), mean.dtype)  # 1 - 1/n
-    return normalized, mean, unbiased * correction
+    if x.shape.is_fully_defined():
+        correction = 1.0 - x.shape[-1] / x.shape.num_elements()  # 1 - 1/n
+    else:
+        count = tf.cast(tf.size(x), fused.batch_variance.dtype)
+        correction = 1.0 - x.shape[-1] / count
+    return fused.y, fused.batch_mean, fused.batch_variance * correction
+
+
+def _fused_batch_norm(x, scale, offset, mean, variance, epsilon, is_training):
+    # `tf.nn`'s function would raise epsilon to 1.001e-5 and add operations.
+    return tf.raw_ops.FusedBatchNormV3(
+        x=x,
+        scale=scale,
+        offset=offset,
+        mean=mean,
+        variance=variance,
+        epsilon=epsilon,
+        is_training=is_training,
+    )
 
 
 def read_archs(archs):
