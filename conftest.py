@@ -3,7 +3,7 @@
 A process has one Keras backend for its whole life. So without KERAS_BACKEND in
 the environment the same command line is run again under tensorflow, jax and
 torch, two at a time where there are two cores, and the last line adds them up.
-Tests that never touch Keras run once, with the first backend. With KERAS_BACKEND
+Tests of what no backend computes run once, with the first. With KERAS_BACKEND
 set, pytest runs as it always does (needed for --pdb and --junitxml).
 """
 
@@ -18,10 +18,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 BACKENDS = ("tensorflow", "jax", "torch")
-# Paths in tests/ that need no Keras: the first backend's run covers them.
+# Paths in tests/ of what no backend computes: the first backend's run covers them.
 BACKEND_FREE = (
     "spaces",
     "search",
+    "profiling/test_nas_bench_201_closed_form.py",
+    "profiling/test_uib_closed_form.py",
     "data/test_imagenet16.py",
     "data/test_splits.py",
     "recipes",

@@ -23,6 +23,16 @@ def _pool_options(unit: Unit) -> dict[str, Any]:
     }
 
 
+def _is_product(unit: Unit) -> bool:
+    # A convolution of size one is faster as a product of matrices.
+    return unit.kernel == unit.stride == 1
+
+
+def _matmul(x: Any, kernel: Any, **options: Any) -> Any:
+    y = tf.matmul(tf.reshape(x, (-1, x.shape[-1])), kernel, **options)
+    return tf.reshape(y, (*x.shape[:-1], -1))
+
+
 def forward(unit: Unit, x: Any, weights: tuple) -> tuple[Any, tuple]:
     """Return a unit's output and what its backward needs."""
     if unit.kind == "pool":
@@ -33,7 +43,10 @@ def forward(unit: Unit, x: Any, weights: tuple) -> tuple[Any, tuple]:
         if unit.stride == 2:
             with tf.init_scope():  # once, before the first step
                 x = tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]])
-        y = ops.Conv2D(input=x, filter=kernel, **_conv_options(unit))
+        if _is_product(unit):
+            y = _matmul(x, kernel[0, 0])
+        else:
+            y = ops.Conv2D(input=x, filter=kernel, **_conv_options(unit))
     if not unit.batch_norm:
         return y, (x, kernel)
     normalized, _, _, *reserved = ops.FusedBatchNormV3(
@@ -65,6 +78,13 @@ def backward(unit: Unit, state: tuple, gradient: Any) -> list[Any]:
         )[:3]
     if unit.kind == "bn":
         return [gradient, *norm_gradients]
+    if _is_product(unit):
+        rows = [tf.reshape(tensor, (-1, tensor.shape[-1])) for tensor in (x, gradient)]
+        kernel_gradient = tf.matmul(*rows, transpose_a=True)
+        input_gradient = None
+        if unit.input_gradient:
+            input_gradient = _matmul(gradient, kernel[0, 0], transpose_b=True)
+        return [input_gradient, kernel_gradient[None, None], *norm_gradients]
     options = _conv_options(unit)
     kernel_gradient = ops.Conv2DBackpropFilter(
         input=x, filter_sizes=kernel.shape, out_backprop=gradient, **options

@@ -10,6 +10,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+import time
 from importlib import metadata
 from typing import Any
 
@@ -81,6 +82,61 @@ def augmented_batches(
         seed=seed,
         repeats=repeats,
     )
+
+
+def train_in_blocks(
+    settings: Any,
+    data: Any,
+    seed: int,
+    supernet_options: dict[str, Any],
+    compile_options: dict[str, Any],
+) -> dict[str, Any]:
+    """Train a small supernet; returns its metrics per block of steps.
+
+    Args:
+        settings: Has ``channels``, ``num_cells``, ``rank``, ``num_shots``,
+            ``batch_size``, ``learning_rate``, ``steps_per_block`` and ``blocks``.
+        data: Of `load_images`.
+        seed: Of weights, batches and subnets.
+        supernet_options: More arguments of `NASBench201Supernet`.
+        compile_options: More arguments of `Supernet.compile`.
+    """
+    import keras
+
+    import keras_khyper as kk
+
+    keras.utils.set_random_seed(seed)
+    train = augmented_batches(
+        data,
+        settings.batch_size,
+        seed,
+        limit=settings.steps_per_block * settings.batch_size,
+    )
+    supernet = kk.models.NASBench201Supernet(
+        data.num_classes,
+        settings.channels,
+        settings.num_cells,
+        rank=settings.rank,
+        num_shots=settings.num_shots,
+        seed=seed,
+        **supernet_options,
+    )
+    supernet.build((None, *data.train_images.shape[1:]))
+    supernet.compile(
+        keras.optimizers.SGD(settings.learning_rate, momentum=0.9, nesterov=True),
+        weight_decay=5e-4,
+        **compile_options,
+    )
+    start = time.monotonic()
+    history = supernet.fit(
+        train,
+        epochs=settings.blocks,
+        shuffle=False,
+        verbose=0,
+        callbacks=[kk.data.SetEpoch(train), kk.training.GeneratorDiagnostics()],
+    ).history
+    row = {key: [round(v, 4) for v in values] for key, values in history.items()}
+    return {"seconds": round(time.monotonic() - start, 1), **row}
 
 
 def provenance(settings: Any, seconds: float) -> dict[str, Any]:

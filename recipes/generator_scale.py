@@ -13,7 +13,7 @@ import pathlib
 import time
 
 import tyro
-from _common import RESULTS, augmented_batches, provenance, write_json
+from _common import RESULTS, provenance, train_in_blocks, write_json
 
 # name -> (generator, scaling, encoder's multiplier)
 VARIANTS = {
@@ -51,44 +51,14 @@ class Settings:
 
 def run_variant(settings: Settings, name: str, seed: int, data) -> dict:
     """Train one variant; returns its losses and movements per block."""
-    import keras
-
-    import keras_khyper as kk
-
     generator, scaling, multiplier = VARIANTS[name]
-    keras.utils.set_random_seed(seed)
-    train = augmented_batches(
+    return train_in_blocks(
+        settings,
         data,
-        settings.batch_size,
         seed,
-        limit=settings.steps_per_block * settings.batch_size,
+        supernet_options={"generator": generator, "scaling": scaling},
+        compile_options={"encoder_learning_rate_multiplier": multiplier},
     )
-    supernet = kk.models.NASBench201Supernet(
-        data.num_classes,
-        settings.channels,
-        settings.num_cells,
-        generator=generator,
-        scaling=scaling,
-        rank=settings.rank,
-        num_shots=settings.num_shots,
-        seed=seed,
-    )
-    supernet.build((None, *data.train_images.shape[1:]))
-    supernet.compile(
-        keras.optimizers.SGD(settings.learning_rate, momentum=0.9, nesterov=True),
-        weight_decay=5e-4,
-        encoder_learning_rate_multiplier=multiplier,
-    )
-    start = time.monotonic()
-    history = supernet.fit(
-        train,
-        epochs=settings.blocks,
-        shuffle=False,
-        verbose=0,
-        callbacks=[kk.data.SetEpoch(train), kk.training.GeneratorDiagnostics()],
-    ).history
-    row = {key: [round(v, 4) for v in values] for key, values in history.items()}
-    return {"seconds": round(time.monotonic() - start, 1), **row}
 
 
 def main(settings: Settings) -> None:

@@ -55,7 +55,9 @@ class Settings:
     """Pixels; the data set's own size if not given."""
     channels: int = 16
     num_cells: int = 5
-    generator: Literal["kshot_hypernet", "shared"] = "kshot_hypernet"
+    generator: Literal["kshot_hypernet", "hypernet", "kshot", "shared"] = (
+        "kshot_hypernet"
+    )
     rank: int = 32
     num_shots: int = 64
     scaling: Literal["orthogonal", "normalized", "literal"] = "orthogonal"

@@ -9,6 +9,7 @@ from keras_khyper.backend.routing import ListRouting, slots_of
 __all__ = [
     "SupernetTrainer",
     "fuse_updates",
+    "normalize",
     "normalize_batch",
     "num_replicas",
     "prefers_switch",
@@ -118,6 +119,13 @@ def num_replicas():
 def replica_id():
     """Index of this replica: one global program on JAX."""
     return 0
+
+
+def normalize(x, mean, variance, scale, offset, epsilon):
+    """Normalise ``x`` by a given mean and variance; see the TensorFlow module."""
+    factor = scale * jax.lax.rsqrt(variance + epsilon)
+    shift = offset - mean * factor
+    return x * factor.astype(x.dtype) + shift.astype(x.dtype)
 
 
 def normalize_batch(x, scale, offset, epsilon):

@@ -8,6 +8,7 @@ from keras_khyper.backend.routing import ListRouting, slots_of
 __all__ = [
     "SupernetTrainer",
     "fuse_updates",
+    "normalize",
     "normalize_batch",
     "num_replicas",
     "prefers_switch",
@@ -115,7 +116,7 @@ def _forget_batch_size(data, iterations):
 def stateless_function(model, function):
     """Compile ``function(*tensors)``, which may read the variables of ``model``."""
     del model
-    return tf.function(function)
+    return tf.function(function, autograph=False)
 
 
 def sync_variables(model):
@@ -136,6 +137,23 @@ def replica_id():
     return tf.cast(context.replica_id_in_sync_group, "int32")
 
 
+def normalize(x, mean, variance, scale, offset, epsilon):
+    """Normalise ``x`` by a given mean and variance.
+
+    Args:
+        x: Tensor [B, H, W, C].
+        mean: Tensor [C] in float32.
+        variance: Tensor [C] in float32.
+        scale: Tensor [C] in float32.
+        offset: Tensor [C] in float32.
+        epsilon: Added to the variance.
+
+    Returns:
+        The normalised tensor in the dtype of ``x``.
+    """
+    return _fused_batch_norm(x, scale, offset, mean, variance, epsilon, False).y
+
+
 def normalize_batch(x, scale, offset, epsilon):
     """Normalise ``x`` by its own mean and biased variance over B, H and W.
 
@@ -148,12 +166,27 @@ def normalize_batch(x, scale, offset, epsilon):
     Returns:
         The normalised tensor in the dtype of ``x``, mean [C] and variance [C].
     """
-    normalized, mean, unbiased = tf.compat.v1.nn.fused_batch_norm(
-        x, scale, offset, epsilon=epsilon, is_training=True
-    )
+    fused = _fused_batch_norm(x, scale, offset, [], [], epsilon, True)
     # The fused kernel reports Bessel's correction; it normalises without it.
-    correction = 1.0 - x.shape[-1] / tf.cast(tf.size(x), mean.dtype)  # 1 - 1/n
-    return normalized, mean, unbiased * correction
+    if x.shape.is_fully_defined():
+        correction = 1.0 - x.shape[-1] / x.shape.num_elements()  # 1 - 1/n
+    else:
+        count = tf.cast(tf.size(x), fused.batch_variance.dtype)
+        correction = 1.0 - x.shape[-1] / count
+    return fused.y, fused.batch_mean, fused.batch_variance * correction
+
+
+def _fused_batch_norm(x, scale, offset, mean, variance, epsilon, is_training):
+    # `tf.nn`'s function would raise epsilon to 1.001e-5 and add operations.
+    return tf.raw_ops.FusedBatchNormV3(
+        x=x,
+        scale=scale,
+        offset=offset,
+        mean=mean,
+        variance=variance,
+        epsilon=epsilon,
+        is_training=is_training,
+    )
 
 
 def read_archs(archs):

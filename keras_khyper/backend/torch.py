@@ -7,6 +7,7 @@ from keras_khyper.backend.routing import ListRouting, slots_of
 __all__ = [
     "SupernetTrainer",
     "fuse_updates",
+    "normalize",
     "normalize_batch",
     "num_replicas",
     "prefers_switch",
@@ -88,6 +89,13 @@ def num_replicas():
 def replica_id():
     """Index of this replica."""
     return 0
+
+
+def normalize(x, mean, variance, scale, offset, epsilon):
+    """Normalise ``x`` by a given mean and variance; see the TensorFlow module."""
+    return torch.nn.functional.batch_norm(
+        x.permute(0, 3, 1, 2), mean, variance, scale, offset, eps=epsilon
+    ).permute(0, 2, 3, 1)
 
 
 def normalize_batch(x, scale, offset, epsilon):

@@ -4,6 +4,7 @@ from keras_khyper.layers.architecture_encoder import (
     ArchitectureEncoder,
     CoefficientAttention,
     MixerBlock,
+    SimplexNet,
 )
 from keras_khyper.layers.batch_normalization import SubnetBatchNormalization
 from keras_khyper.layers.classification_head import ClassificationHead
@@ -11,6 +12,7 @@ from keras_khyper.layers.generated_conv import GeneratedConv2D
 from keras_khyper.layers.kernel_generators import (
     KernelGenerator,
     KShotHypernetKernel,
+    KShotKernel,
     SharedKernel,
 )
 from keras_khyper.layers.operations import (
@@ -38,6 +40,7 @@ __all__ = [
     "FairRoute",
     "GeneratedConv2D",
     "KShotHypernetKernel",
+    "KShotKernel",
     "KernelGenerator",
     "MixerBlock",
     "MixtureRoute",
@@ -47,6 +50,7 @@ __all__ = [
     "Route",
     "SearchableCell",
     "SharedKernel",
+    "SimplexNet",
     "SubnetBatchNormalization",
     "SwitchRoute",
     "UniversalInvertedBottleneck",

@@ -1,4 +1,4 @@
-"""The encoder that every weight generator of a supernet shares.
+"""The encoders that all weight generators of a supernet share.
 
 Shapes: ``S`` subnets, ``D`` decisions, ``K`` candidates, ``R`` rank (also the
 number of tokens), ``N`` shots.
@@ -177,13 +177,7 @@ class ArchitectureEncoder(layers.Layer):
         self.coefficient_head.build(tokens)
         self.attention = CoefficientAttention(name="attention", dtype=dtype)
         self.attention.build((None, rank, self.num_shots))
-        # Infinite during the paper's warm-up: all coefficients are then equal.
-        self.coefficient_temperature = self.add_weight(
-            name="coefficient_temperature",
-            shape=(),
-            initializer="ones",
-            trainable=False,
-        )
+        self.coefficient_temperature = _add_temperature(self)
 
     def call(self, arch_encoding):
         """Encode S architectures."""
@@ -197,12 +191,9 @@ class ArchitectureEncoder(layers.Layer):
         coefficients = ops.softmax(logits)  # Eq. (4): [S, N]
         if self.scaling == "literal":
             return x, coefficients
-        # DEVIATION (paper §3.2): unit length instead of unit sum, so that the
-        # dictionary moves as fast as one kernel would, whatever N is.
-        length = ops.sqrt(ops.sum(ops.square(coefficients), axis=-1, keepdims=True))
         features = self.base_features + self.feature_head(x)
         norm = ops.sqrt(ops.sum(ops.square(features), axis=(1, 2), keepdims=True))
-        return math.sqrt(self.rank) * features / norm, coefficients / length
+        return math.sqrt(self.rank) * features / norm, _unit_length(coefficients)
 
     def get_config(self):
         """Return the constructor's arguments."""
@@ -213,3 +204,83 @@ class ArchitectureEncoder(layers.Layer):
             "num_blocks": self.num_blocks,
             "scaling": self.scaling,
         }
+
+
+@keras.saving.register_keras_serializable(package="keras_khyper")
+class SimplexNet(layers.Layer):
+    """Coefficients of K-shot NAS (Su et al., 2021), without features.
+
+    Two dense layers on the flattened encoding, then a softmax over N shots. The
+    last layer starts at zero, so that all coefficients start equal.
+
+    Args:
+        num_shots: N.
+        hidden_units: Of the first dense layer.
+        scaling: As in `ArchitectureEncoder`: but for ``"literal"`` the coefficients
+            have unit length instead of unit sum.
+        **kwargs: Passed to `keras.layers.Layer`.
+
+    Input shape: [S, D, K]. Output: None and coefficients [S, N], float32.
+
+    Raises:
+        ValueError: ``scaling`` is unknown.
+
+    Example:
+    >>> _, coefficients = kk.layers.SimplexNet(12)(space.encode(archs))
+    """
+
+    def __init__(self, num_shots, hidden_units=64, scaling="orthogonal", **kwargs):
+        check_scaling(scaling)
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        self.num_shots = num_shots
+        self.hidden_units = hidden_units
+        self.scaling = scaling
+
+    def build(self, input_shape):
+        """Build both layers for encodings [S, D, K]."""
+        decisions, candidates = input_shape[-2:]
+        dtype = self.dtype_policy
+        self.hidden = layers.Dense(
+            self.hidden_units, activation="relu", name="hidden", dtype=dtype
+        )
+        self.hidden.build((None, decisions * candidates))
+        self.coefficient_head = layers.Dense(
+            self.num_shots,
+            kernel_initializer="zeros",
+            name="coefficient_head",
+            dtype=dtype,
+        )
+        self.coefficient_head.build((None, self.hidden_units))
+        self.coefficient_temperature = _add_temperature(self)
+
+    def call(self, arch_encoding):
+        """Encode S architectures."""
+        flat = ops.reshape(arch_encoding, (ops.shape(arch_encoding)[0], -1))
+        logits = self.coefficient_head(self.hidden(flat))
+        coefficients = ops.softmax(logits / self.coefficient_temperature)
+        literal = self.scaling == "literal"
+        return None, coefficients if literal else _unit_length(coefficients)
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "num_shots": self.num_shots,
+            "hidden_units": self.hidden_units,
+            "scaling": self.scaling,
+        }
+
+
+def _add_temperature(layer):
+    # Infinite during the paper's warm-up: all coefficients are then equal.
+    return layer.add_weight(
+        name="coefficient_temperature", shape=(), initializer="ones", trainable=False
+    )
+
+
+def _unit_length(coefficients):
+    # DEVIATION (paper §3.2): unit length instead of unit sum, so that the
+    # dictionary moves as fast as one kernel would, whatever N is.
+    length = ops.sqrt(ops.sum(ops.square(coefficients), axis=-1, keepdims=True))
+    return coefficients / length

@@ -90,9 +90,8 @@ class SubnetBatchNormalization(keras.layers.Layer):
 
     def normalize(self, x, mean, variance):
         """Normalise ``x`` [B, H, W, C] by a given mean [C] and variance [C]."""
-        factor = self.gamma * ops.rsqrt(variance + self.epsilon)
-        offset = self.beta - mean * factor
-        return x * ops.cast(factor, x.dtype) + ops.cast(offset, x.dtype)
+        scale, offset = map(ops.convert_to_tensor, (self.gamma, self.beta))
+        return backend.normalize(x, mean, variance, scale, offset, self.epsilon)
 
     def get_config(self):
         """Return the constructor's arguments."""
@@ -130,9 +129,8 @@ def normalize_joined(layers, x, weights, training):
     scale, offset = join("gamma") * repeated, join("beta") * repeated
     epsilon = layers[0].epsilon
     if not training:
-        factor = scale * ops.rsqrt(join("moving_variance") + epsilon)
-        shift = offset - join("moving_mean") * factor
-        return x * ops.cast(factor, x.dtype) + ops.cast(shift, x.dtype)
+        moving = join("moving_mean"), join("moving_variance")
+        return backend.normalize(x, *moving, scale, offset, epsilon)
     y, mean, variance = backend.normalize_batch(x, scale, offset, epsilon)
     parts = (ops.split(value, len(layers)) for value in (mean, variance))
     for layer, *statistics in zip(layers, *parts, strict=True):

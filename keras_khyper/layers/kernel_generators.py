@@ -28,7 +28,7 @@ class KernelGenerator(keras.layers.Layer):
     A subclass is built with the shape [k, k, I, O] of a kernel and implements
     `call`. The two flags say what it reads, so that a supernet builds an
     encoder only where one is needed and K subnets share what does not depend
-    on them.
+    on them; `num_shots` is how many coefficients.
 
     Args:
         num_kernels: None for one kernel; E for kernels of one shape that each
@@ -40,6 +40,7 @@ class KernelGenerator(keras.layers.Layer):
 
     uses_features = False
     uses_coefficients = False
+    num_shots = 1
 
     def __init__(self, num_kernels=None, **kwargs):
         super().__init__(**kwargs)
@@ -259,9 +260,80 @@ class KShotHypernetKernel(KernelGenerator):
         }
 
 
+@keras.saving.register_keras_serializable(package="keras_khyper")
+class KShotKernel(KernelGenerator):
+    """N whole kernels, mixed (K-shot NAS, Su et al., 2021; paper Table 2).
+
+    ``W = sum_n lambda_n W_n``. Parameters: ``N*k*k*I*O``.
+
+    Args:
+        num_shots: N, the number of kernels; the paper's comparison takes 12.
+        scaling: One of `SCALINGS`. ``"literal"`` belongs to coefficients that sum
+            to one; else they have unit length, and an SGD step moves the mixture
+            exactly as it would a plain kernel. Each way it starts with He's
+            deviation.
+        **kwargs: Passed to `KernelGenerator`.
+
+    Raises:
+        ValueError: ``scaling`` is unknown.
+
+    Example:
+    >>> generator = kk.layers.KShotKernel(num_shots=12)
+    >>> generator.build((3, 3, 16, 16))
+    >>> kernels = generator(coefficients=coefficients)   # [S, 3, 3, 16, 16]
+    """
+
+    uses_coefficients = True
+
+    def __init__(self, num_shots=12, scaling="orthogonal", **kwargs):
+        check_scaling(scaling)
+        super().__init__(**kwargs)
+        self.num_shots = num_shots
+        self.scaling = scaling
+
+    def build(self, kernel_shape):
+        """Create the kernels [N, k, k, I, O]."""
+        self.kernel_shape = tuple(kernel_shape)
+        variance = 2.0 / math.prod(kernel_shape[:-1])
+        if self.scaling == "literal":
+            variance *= self.num_shots
+        self.dictionary = self.add_weight(
+            name="dictionary",
+            shape=(*self.stack_shape, self.num_shots, *kernel_shape),
+            initializer=keras.initializers.RandomNormal(stddev=math.sqrt(variance)),
+            autocast=False,
+        )
+
+    def call(self, features=None, coefficients=None, index=None):
+        """Return the kernels; see `KernelGenerator.call`."""
+        del features
+        dictionary = self.dictionary if index is None else self.dictionary[index]
+        if index is None and self.stack_shape:
+            coefficients = coefficients[:, None, :]  # [S, 1, N]
+        size = math.prod(self.kernel_shape)
+        flat = ops.reshape(dictionary, (*dictionary.shape[:-4], size))
+        mixed = ops.matmul(coefficients, flat)
+        return ops.reshape(mixed, (-1, *self.kernel_shape))
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "num_shots": self.num_shots,
+            "scaling": self.scaling,
+        }
+
+
 # name -> function of (rank, num_shots, scaling, num_kernels) that makes a generator.
 GENERATORS = {
     "shared": lambda rank, num_shots, scaling, num_kernels: SharedKernel(num_kernels),
+    "kshot": lambda rank, num_shots, scaling, num_kernels: KShotKernel(
+        num_shots, scaling, num_kernels=num_kernels
+    ),
+    # Without shots (paper Table 6).
+    "hypernet": lambda rank, num_shots, scaling, num_kernels: KShotHypernetKernel(
+        rank, 1, scaling, num_kernels=num_kernels
+    ),
     "kshot_hypernet": lambda rank, num_shots, scaling, num_kernels: KShotHypernetKernel(
         rank, num_shots, scaling, num_kernels=num_kernels
     ),

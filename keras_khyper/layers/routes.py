@@ -143,7 +143,7 @@ class Route:
             `GivenStatistics`.
     """
 
-    def __init__(self, features, coefficients, statistics):
+    def __init__(self, features=None, coefficients=None, statistics=None):
         self.features = features
         self.coefficients = coefficients
         self.statistics = statistics
@@ -328,14 +328,18 @@ class SwitchRoute(Route):
             [v for v in operation.trainable_variables if id(v) not in stacked]
             for operation in candidates
         ]
-        inputs = [x, *(self.kernels[id(conv)] for conv in ahead)]
-        if self.features is not None:
-            inputs += [self.features, self.coefficients]
+        encodings = {
+            name: value
+            for name in ("features", "coefficients")
+            if (value := getattr(self, name)) is not None
+        }
+        inputs = [x, *(self.kernels[id(conv)] for conv in ahead), *encodings.values()]
 
         def branch(operation):
             def run(x, *others):
-                kernels, encodings = others[: len(ahead)], others[len(ahead) :]
-                route = Route(*(encodings or (None, None)), self.statistics)
+                kernels, values = others[: len(ahead)], others[len(ahead) :]
+                given = dict(zip(encodings, values, strict=True))
+                route = Route(statistics=self.statistics, **given)
                 pairs = zip(ahead, kernels, strict=True)
                 route.kernels = {id(conv): kernel for conv, kernel in pairs}
                 return operation.call(x, route)
@@ -407,14 +411,12 @@ class FairRoute(Route):
 
         Returns:
             Features [len(decisions), R, R] and coefficients [len(decisions), N],
-            None where there are none.
+            each None where there are none.
         """
-        if self.features is None:
-            return None, None
         slots = [self.routing.slot(decision, candidate) for decision in decisions]
         slots = ops.stack([ops.convert_to_tensor(slot, "int32") for slot in slots])
         return tuple(
-            ops.take(value, slots, axis=0)
+            None if value is None else ops.take(value, slots, axis=0)
             for value in (self.features, self.coefficients)
         )
 

@@ -33,7 +33,7 @@ class NASBench201Supernet(Supernet):
         num_classes: Y.
         channels: C of the first stage (16 in the benchmark).
         num_cells: Cells per stage (5 in the benchmark).
-        generator: ``"kshot_hypernet"`` or ``"shared"``.
+        generator: A kernel generator's name, see `Supernet`.
         rank: Rank of the generators (h in the paper).
         num_shots: Size of the weight dictionaries (N in the paper).
         scaling: How generators start, see `KShotHypernetKernel`.

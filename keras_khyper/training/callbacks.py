@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from keras_khyper import backend
-from keras_khyper.layers.kernel_generators import KShotHypernetKernel
+from keras_khyper.layers.kernel_generators import KernelGenerator
 
 
 class CoefficientWarmup(keras.callbacks.Callback):
@@ -213,15 +213,18 @@ class GeneratorDiagnostics(keras.callbacks.Callback):
         return [
             layer
             for layer in self.model._flatten_layers()
-            if isinstance(layer, KShotHypernetKernel)
+            if isinstance(layer, KernelGenerator) and layer.depends_on_arch
         ]
 
     def _groups(self):
-        generators = self._generators()
+        def of_generators(name):
+            generators = self._generators()
+            return [getattr(g, name) for g in generators if hasattr(g, name)]
+
         encoder = self.model.encoder
         return {
-            "dictionary": [generator.dictionary for generator in generators],
-            "basis": [generator.basis for generator in generators],
+            "dictionary": of_generators("dictionary"),
+            "basis": of_generators("basis"),
             "encoder": [] if encoder is None else encoder.trainable_variables,
         }
 
@@ -242,7 +245,7 @@ def _distances(generator, features, coefficients):
     distances = []
     for index in range(generator.num_kernels or 1):
         index = index if generator.stack_shape else None
-        kernels = ops.convert_to_numpy(generator(features, coefficients, index=index))
+        kernels = ops.convert_to_numpy(generator.call(features, coefficients, index))
         flat = kernels.reshape(len(kernels), -1)
         differences = np.linalg.norm(flat[1:] - flat[:-1], axis=1)
         distances.extend(differences / np.linalg.norm(flat[1:], axis=1))

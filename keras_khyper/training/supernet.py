@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_khyper import backend
-from keras_khyper.layers.architecture_encoder import ArchitectureEncoder
+from keras_khyper.layers.architecture_encoder import ArchitectureEncoder, SimplexNet
 from keras_khyper.layers.kernel_generators import make_generator
 from keras_khyper.layers.routes import (
     BatchStatistics,
@@ -38,7 +38,8 @@ class Supernet(backend.SupernetTrainer, keras.Model):
 
     Args:
         space: A `keras_khyper.spaces.SearchSpace`.
-        generator: Name of the kernel generator: ``"kshot_hypernet"`` or
+        generator: Name of the kernel generator: ``"kshot_hypernet"``,
+            ``"hypernet"`` (without shots), ``"kshot"`` (N whole kernels) or
             ``"shared"`` (plain weight sharing).
         rank: Rank of the generators (h in the paper).
         num_shots: Size of the weight dictionaries (N in the paper).
@@ -78,12 +79,7 @@ class Supernet(backend.SupernetTrainer, keras.Model):
         self.scaling = scaling
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
-        probe = self.make_generator()
-        self.encoder = None
-        if probe.depends_on_arch:
-            self.encoder = ArchitectureEncoder(
-                rank, num_shots, scaling=scaling, name="encoder"
-            )
+        self.encoder = self._make_encoder()
         self.subnet_loss_metric = keras.metrics.Mean(name="subnet_loss")
         self.subnet_accuracy_metric = keras.metrics.Mean(name="subnet_accuracy")
 
@@ -92,6 +88,16 @@ class Supernet(backend.SupernetTrainer, keras.Model):
         return make_generator(
             self.generator, self.rank, self.num_shots, self.scaling, num_kernels
         )
+
+    def _make_encoder(self):
+        # What the generators read, and nothing where they read nothing.
+        probe = self.make_generator()
+        options = {"scaling": self.scaling, "name": "encoder"}
+        if probe.uses_features:
+            return ArchitectureEncoder(self.rank, probe.num_shots, **options)
+        if probe.uses_coefficients:
+            return SimplexNet(probe.num_shots, **options)
+        return None
 
     def build(self, input_shape):
         """Create beta [D, K] and build the encoder."""
@@ -191,7 +197,7 @@ class Supernet(backend.SupernetTrainer, keras.Model):
         return ops.stack(logits)
 
     def encode(self, arch_encoding):
-        """Return features [S, R, R] and coefficients [S, N], None without encoder."""
+        """Return features [S, R, R] and coefficients [S, N], None if there are none."""
         if self.encoder is None:
             return None, None
         return self.encoder(arch_encoding)

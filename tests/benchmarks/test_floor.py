@@ -131,11 +131,14 @@ def test_tensorflow_neither_prunes_nor_merges(joined, tmp_path, monkeypatch):
     for name, count in seen.items():
         counts[name.removeprefix("_MklNative")] += count
     units = floor.teacher_units(2, 1, 8, joined) + floor.subnet_units(2, 1, 8, joined)
-    convs = [unit for unit in units if unit.kind == "conv"]
+    convs = [unit for unit in units if unit.kind == "conv" and unit.kernel == 3]
+    products = [unit for unit in units if unit.kind == "conv" and unit.kernel == 1]
     norms = sum(unit.batch_norm for unit in units)
     pools = sum(unit.kind == "pool" for unit in units)
     assert counts["Conv2D"] == counts["Conv2DBackpropFilter"] == len(convs)
     stems = 2 if joined else 6
     assert counts["Conv2DBackpropInput"] == len(convs) - stems
+    # Convolutions of size one: forward, gradient of the kernel and of the input.
+    assert counts["MatMul"] + counts["_MklMatMul"] == 3 * len(products)
     assert counts["FusedBatchNormV3"] == counts["FusedBatchNormGradV3"] == norms
     assert counts["AvgPool"] == counts["AvgPoolGrad"] == pools

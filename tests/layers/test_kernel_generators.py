@@ -11,6 +11,7 @@ from keras_khyper.layers import (
     KernelGenerator,
     KShotHypernetKernel,
     SharedKernel,
+    SimplexNet,
 )
 from keras_khyper.layers.kernel_generators import (
     GENERATORS,
@@ -96,7 +97,8 @@ def test_a_stack_starts_as_that_many_different_generators(name):
     generator = make_generator(name, 32, 8, "orthogonal", num_kernels=4)
     generator.build((3, 3, 32, 32))
     features = np.eye(32, dtype="float32")[None]
-    coefficients = np.full((1, 8), 1 / np.sqrt(8), "float32")
+    shots = generator.num_shots
+    coefficients = np.full((1, shots), 1 / np.sqrt(shots), "float32")
     kernels = to_numpy(generator(features, coefficients))
     np.testing.assert_allclose(
         kernels.std(axis=(1, 2, 3, 4)), np.sqrt(2 / (9 * 32)), rtol=0.1
@@ -104,6 +106,66 @@ def test_a_stack_starts_as_that_many_different_generators(name):
     flat = kernels.reshape(4, -1)
     overlap = np.corrcoef(flat) - np.eye(4)
     assert np.abs(overlap).max() < 0.1
+
+
+@pytest.mark.parametrize("num_kernels", [None, 2])
+def test_kshot_is_the_weighted_sum_of_whole_kernels(num_kernels):
+    shape, shots = (3, 3, 2, 5), 4
+    generator = make_generator("kshot", 7, shots, "normalized", num_kernels)
+    generator.build(shape)
+    rng = np.random.default_rng(0)
+    coefficients = rng.uniform(size=(2, shots)).astype("float32")
+    kernels = to_numpy(generator.call(None, coefficients))
+    dictionary = to_numpy(generator.dictionary)
+    for subnet in range(2):
+        own = dictionary if num_kernels is None else dictionary[subnet]
+        pairs = zip(coefficients[subnet], own, strict=True)
+        expected = sum(weight * kernel for weight, kernel in pairs)
+        np.testing.assert_allclose(kernels[subnet], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+def test_kshot_starts_with_hes_deviation_and_moves_as_a_plain_kernel(scaling):
+    """With the coefficients' own start; the literal form moves N times less."""
+    keras.utils.set_random_seed(1)
+    shape, shots, learning_rate = (3, 3, 32, 32), 12, 0.01
+    encoder = SimplexNet(shots, scaling=scaling)
+    features, coefficients = encoder(NASBench201().encode([[0, 1, 2, 3, 4, 0]]))
+    assert features is None
+    generator = make_generator("kshot", 1, shots, scaling)
+    generator.build(shape)
+    before = to_numpy(generator.call(None, coefficients))[0]
+    assert before.std() == pytest.approx(np.sqrt(2 / (9 * 32)), rel=0.05)
+    gradient = np.random.default_rng(4).normal(size=shape)
+    descend(generator, ["dictionary"], None, coefficients, gradient, learning_rate)
+    moved = to_numpy(generator.call(None, coefficients))[0] - before
+    share = 1 / shots if scaling == "literal" else 1
+    np.testing.assert_allclose(
+        moved, -learning_rate * share * gradient, rtol=1e-2, atol=1e-5
+    )
+
+
+def test_without_shots_there_is_one_matrix_a_layer():
+    """Table 6: I*R + R*k*k*O parameters."""
+    generator = make_generator("hypernet", 8, 64, "orthogonal")
+    generator.build((3, 3, 16, 32))
+    assert generator.count_params() == 16 * 8 + 8 * 9 * 32
+
+
+def test_simplex_net_in_numpy():
+    keras.utils.set_random_seed(2)
+    encoder = SimplexNet(5, hidden_units=7, scaling="literal")
+    encoding = np.random.default_rng(1).uniform(size=(3, 6, 5)).astype("float32")
+    encoder(encoding)
+    rng = np.random.default_rng(3)
+    for variable in encoder.trainable_variables:
+        variable.assign(rng.normal(size=variable.shape).astype("float32"))
+    encoder.coefficient_temperature.assign(2.0)
+    hidden, bias, head, head_bias = map(to_numpy, encoder.trainable_variables)
+    units = np.maximum(encoding.reshape(3, -1) @ hidden + bias, 0)
+    logits = (units @ head + head_bias) / 2.0
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(to_numpy(encoder(encoding)[1]), expected, rtol=1e-4)
 
 
 def test_shared_kernels_of_a_stack_are_its_rows():
@@ -209,7 +271,8 @@ def movement(scaling, num_shots, peak):
 
 def descend(generator, names, features, coefficients, gradient, learning_rate):
     """One SGD step of the named weights from a given gradient of the kernel."""
-    features = ops.convert_to_tensor(features, "float32")
+    if features is not None:
+        features = ops.convert_to_tensor(features, "float32")
     gradient = ops.convert_to_tensor(gradient, "float32")
 
     def loss_fn():
@@ -309,7 +372,9 @@ def test_every_generator_round_trips_and_gets_gradients(name, num_kernels):
     copy.set_weights(generator.get_weights())
     rng = np.random.default_rng(2)
     features = ops.convert_to_tensor(rng.normal(size=(2, 4, 4)).astype("float32"))
-    coefficients = ops.convert_to_tensor(rng.uniform(size=(2, 3)).astype("float32"))
+    shots = generator.num_shots
+    coefficients = rng.uniform(size=(2, shots)).astype("float32")
+    coefficients = ops.convert_to_tensor(coefficients)
     np.testing.assert_array_equal(
         to_numpy(generator(features, coefficients)),
         to_numpy(copy(features, coefficients)),

@@ -31,7 +31,9 @@ def make(generator="kshot_hypernet"):
     return supernet
 
 
-@pytest.fixture(scope="module", params=["kshot_hypernet", "shared"])
+@pytest.fixture(
+    scope="module", params=["kshot_hypernet", "kshot", "hypernet", "shared"]
+)
 def supernet(request):
     return make(request.param)
 

@@ -99,7 +99,7 @@ def test_a_step_is_the_same_subnet_by_subnet(name, distillation, batch):
     }
     sampler = (GivenPaths if name == "paths" else GivenSets)(archs)
     # Kernels that depend on the architecture, and kernels that do not.
-    supernet = tiny_supernet(generator="kshot_hypernet" if distillation else "shared")
+    supernet = tiny_supernet(generator="kshot_hypernet" if distillation else "kshot")
     together, reference = copy_of(supernet), reference_of(supernet, archs, **options)
 
     logs, routes = train(supernet, batch, sampler, accumulate_subnets=True, **options)

@@ -23,7 +23,7 @@ from keras_khyper.training import step
 PATHS = np.array([[[2, 1, 2], [2, 0, 2]]])  # the same choice twice: not a fair set
 
 
-@pytest.fixture(params=["kshot_hypernet", "shared"], scope="module")
+@pytest.fixture(params=["kshot_hypernet", "kshot", "shared"], scope="module")
 def any_supernet(request):
     return tiny_supernet(generator=request.param)
 
