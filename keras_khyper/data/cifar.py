@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_khyper.data import arrays, splits
 from keras_khyper.data.image_data import ImageData
+from keras_khyper.data.tensorflow_import import leave_gpus_to_backend
 
 _IMAGE_SIZE = 32
 # NAS-Bench-201's normalisation (mean and deviation on the 0-255 scale).
@@ -223,15 +224,5 @@ def _import_tensorflow_datasets():
             "pip install 'keras-khyper[data,tensorflow-cpu]'"
         ) from error
     if keras.config.backend() != "tensorflow":
-        _leave_gpus_to_backend(tf)
+        leave_gpus_to_backend(tf)
     return tfds
-
-
-def _leave_gpus_to_backend(tf) -> None:
-    """Keep TensorFlow, which only decodes here, from reserving the GPUs' memory."""
-    try:
-        tf.config.set_visible_devices([], "GPU")
-    except RuntimeError:
-        # TensorFlow has been used in this process already, so its devices were
-        # chosen elsewhere and can no longer change.
-        return

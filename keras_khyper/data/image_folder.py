@@ -3,6 +3,7 @@
 import os
 import pathlib
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -55,8 +56,8 @@ def load_image_folder(
     """
     if image_size < 1:
         raise ValueError(f"image_size must be positive. Received: {image_size=}")
-    _check_fractions(validation_fraction, test_fraction)
-    class_names, files, labels = _list_images(pathlib.Path(path))
+    check_fractions(validation_fraction, test_fraction)
+    class_names, files, labels = list_images(pathlib.Path(path))
     sizes = [round(f * len(files)) for f in (validation_fraction, test_fraction)]
     validation, test, train = arrays.stratified_split(labels, sizes, seed)
     images = np.empty((len(files), image_size, image_size, 3), np.uint8)
@@ -78,7 +79,8 @@ def load_image_folder(
     )
 
 
-def _check_fractions(validation_fraction: float, test_fraction: float) -> None:
+def check_fractions(validation_fraction: float, test_fraction: float) -> None:
+    """Raise ValueError unless both are shares that leave training images."""
     in_range = min(validation_fraction, test_fraction) >= 0
     if not in_range or validation_fraction + test_fraction >= 1:
         raise ValueError(
@@ -87,7 +89,8 @@ def _check_fractions(validation_fraction: float, test_fraction: float) -> None:
         )
 
 
-def _import_pillow() -> tuple[ModuleType, ModuleType]:
+def import_pillow() -> tuple[ModuleType, ModuleType]:
+    """Return `PIL.Image` and `PIL.ImageOps`, or raise ImportError."""
     try:
         from PIL import Image, ImageOps
     except ImportError as error:
@@ -97,7 +100,7 @@ def _import_pillow() -> tuple[ModuleType, ModuleType]:
     return Image, ImageOps
 
 
-def _list_images(
+def list_images(
     path: pathlib.Path,
 ) -> tuple[tuple[str, ...], list[pathlib.Path], np.ndarray]:
     """Return the class names, all image files in a fixed order, and their labels."""
@@ -133,16 +136,26 @@ def _is_image(file: pathlib.Path) -> bool:
     return not hidden and file.suffix.lower() in _SUFFIXES and file.is_file()
 
 
-def _read_image(file: pathlib.Path, size: int) -> np.ndarray:
-    image_module, image_ops = _import_pillow()
+def open_upright(file: pathlib.Path) -> Any:
+    """Read an image file as an upright RGB image of Pillow.
+
+    Raises:
+        ImportError: if Pillow is missing.
+        ValueError: if the file cannot be read.
+    """
+    image_module, image_ops = import_pillow()
     try:
         with image_module.open(file) as image:
             # Cameras store the sensor's orientation and leave turning to the reader.
-            upright = image_ops.exif_transpose(image).convert("RGB")
+            return image_ops.exif_transpose(image).convert("RGB")
     except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(
             f"This image cannot be read ({error}). Received: file={file}"
         ) from error
+
+
+def _read_image(file: pathlib.Path, size: int) -> np.ndarray:
+    image_module, image_ops = import_pillow()
     # Pillow's bilinear filter covers the whole source area when it shrinks.
     bilinear = image_module.Resampling.BILINEAR
-    return np.asarray(image_ops.fit(upright, (size, size), bilinear))
+    return np.asarray(image_ops.fit(open_upright(file), (size, size), bilinear))

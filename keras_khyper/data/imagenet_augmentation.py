@@ -1,0 +1,357 @@
+"""The ImageNet recipe of the paper's appendix A.1, as functions for `tf.data`.
+
+Crop, flip and RandAugment of single images; Mixup or CutMix and smoothed labels of
+whole batches; the resize and centre crop of evaluation. Every draw is a function of
+a seed, so that pipelines may work in parallel and still repeat.
+
+Shapes: `B` images in a batch, `H W` height and width, `S` the size that a network
+reads, `L` classes. Images are RGB on the 0-255 scale.
+"""
+
+import dataclasses
+import functools
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from keras_khyper.data import arrays, rand_augment
+from keras_khyper.data.tensorflow_import import import_tensorflow
+
+# Of ImageNet's training images, on the 0-255 scale.
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
+
+class Mixing(NamedTuple):
+    """What happens to a batch: each image is mixed with its partner."""
+
+    keep: Any  # float32 [B, S, S, 1], share of each pixel that stays the image's own
+    label_keep: Any  # float32 [B, 1], share of the label that stays the image's own
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageNetAugmentation:
+    """Training augmentation with MobileNetV4-Conv-L's settings (appendix A.1).
+
+    :meth:`augment_image` crops a random window, resizes it, mirrors it with
+    probability one half and applies RandAugment, whose operations every image draws
+    for itself. :meth:`augment_batch` mixes each image of a batch with a partner, the
+    image at the mirrored place of the batch, by CutMix or by Mixup, with a share drawn
+    for each image, and smooths the labels.
+
+    DEVIATION (MobileNetV4's published code): there shares are uniform whatever alpha,
+    CutMix' labels follow the box before it is clipped at the border, magnitude 15
+    exceeds a scale of 10, and one batch in five is mixed. Here shares are
+    Beta(alpha, alpha), labels follow the pixels, strengths grow from nothing to
+    `max_magnitude`, and every batch is mixed unless `mix_probability` says otherwise.
+
+    Args:
+        num_classes: number of classes.
+        image_size: height and width of the result in pixels.
+        crop_area: smallest and largest share of the image's area in a crop.
+        crop_aspect_ratio: smallest and largest ratio of a crop's width to height.
+        flip: whether to mirror images left to right with probability one half.
+        operations: RandAugment's operations, see `rand_augment.OPERATIONS`.
+        num_operations: operations applied in a row; 0 for no RandAugment.
+        magnitude: their mean magnitude.
+        max_magnitude: the magnitude that stands for full strength: a rotation by 30
+            degrees, a shear by 0.3, a shift by 0.45 of the size, colour factors of
+            0.1 or 1.9, 4 bits less, everything solarized.
+        magnitude_stddev: deviation of a normal draw around the magnitude, for each
+            operation of each image; 0 for always the same magnitude.
+        mixup_alpha: parameter of Mixup's Beta distribution.
+        cutmix_alpha: parameter of CutMix' Beta distribution.
+        mix_probability: probability that a batch is mixed at all.
+        switch_probability: probability that a batch to be mixed is mixed by CutMix.
+        label_smoothing: share of every label spread evenly over all classes.
+
+    Raises:
+        ImportError: when RandAugment is used, if keras-cv is missing (extra
+            `keras-khyper[imagenet]`).
+        ValueError: if a number is out of range.
+
+    Example:
+    ```python
+    from keras_khyper.data import ImageNetAugmentation
+
+    augmentation = ImageNetAugmentation(num_classes=1000, image_size=224)
+    images, labels = augmentation.augment_batch(images, labels, seed=(0, 7))
+    labels.shape  # (B, 1000), each row sums to one
+    ```
+    """
+
+    num_classes: int
+    image_size: int = 224
+    crop_area: tuple[float, float] = (0.08, 1.0)
+    crop_aspect_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: bool = True
+    operations: tuple[str, ...] = rand_augment.OPERATIONS
+    num_operations: int = 2
+    magnitude: float = 15.0
+    max_magnitude: float = 30.0
+    magnitude_stddev: float = 0.0
+    mixup_alpha: float = 0.8
+    cutmix_alpha: float = 1.0
+    mix_probability: float = 1.0
+    switch_probability: float = 0.5
+    label_smoothing: float = 0.1
+
+    def __post_init__(self) -> None:
+        at_least = {
+            "num_classes": 2,
+            "image_size": 1,
+            "num_operations": 0,
+            "magnitude": 0.0,
+            "magnitude_stddev": 0.0,
+        }
+        for name, minimum in at_least.items():
+            _check(self, name, getattr(self, name) >= minimum, f"at least {minimum}")
+        for name in ("max_magnitude", "mixup_alpha", "cutmix_alpha"):
+            _check(self, name, getattr(self, name) > 0, "positive")
+        for name in ("mix_probability", "switch_probability", "label_smoothing"):
+            _check(self, name, 0.0 <= getattr(self, name) <= 1.0, "between 0 and 1")
+        low, high = self.crop_area
+        _check(self, "crop_area", 0 < low <= high <= 1, "a range within (0, 1]")
+        low, high = self.crop_aspect_ratio
+        _check(self, "crop_aspect_ratio", 0 < low <= high, "a positive range")
+
+    @functools.cached_property
+    def _operations(self) -> list[rand_augment.Operation]:
+        return rand_augment.make_operations(self.operations)
+
+    def prepare(self) -> None:
+        """Make RandAugment's operations now, outside of a traced function.
+
+        Raises:
+            ImportError: if they are used and keras-cv is missing.
+        """
+        if self.num_operations:
+            self._operations  # noqa: B018
+
+    def augment_image(self, image: Any, seed: Any) -> Any:
+        """Crop, flip and distort one image.
+
+        Args:
+            image: tensor `[H, W, 3]` on the 0-255 scale.
+            seed: integer tensor `[2]`; the result is a function of it.
+
+        Returns:
+            A `float32` tensor `[S, S, 3]` on the 0-255 scale.
+        """
+        tf = import_tensorflow("Augmentation")
+        crop_seed, flip_seed, operations_seed = tf.unstack(tf.random.split(seed, 3))
+        image = self.crop(image, crop_seed)
+        if self.flip:
+            image = tf.image.stateless_random_flip_left_right(image, flip_seed)
+        if self.num_operations:
+            draws = rand_augment.draw(
+                operations_seed,
+                self.num_operations,
+                len(self.operations),
+                self.magnitude / self.max_magnitude,
+                self.magnitude_stddev / self.max_magnitude,
+            )
+            image = rand_augment.apply(image, draws, self._operations)
+        return image
+
+    def crop(self, image: Any, seed: Any) -> Any:
+        """Cut out a random window and resize it with antialiasing.
+
+        Args:
+            image: tensor `[H, W, 3]`.
+            seed: integer tensor `[2]`.
+
+        Returns:
+            A `float32` tensor `[S, S, 3]`.
+        """
+        tf = import_tensorflow("Augmentation")
+        begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
+            tf.shape(image),
+            bounding_boxes=tf.zeros([0, 0, 4]),
+            seed=seed,
+            min_object_covered=0.0,
+            aspect_ratio_range=self.crop_aspect_ratio,
+            area_range=self.crop_area,
+            max_attempts=10,
+            use_image_if_no_bounding_boxes=True,
+        )
+        window = tf.ensure_shape(tf.slice(image, begin, size), [None, None, 3])
+        return _resize(tf, window, [self.image_size, self.image_size])
+
+    def augment_batch(self, images: Any, labels: Any, seed: Any) -> tuple[Any, Any]:
+        """Mix a batch by CutMix or Mixup and smooth its labels.
+
+        Args:
+            images: tensor `[B, S, S, 3]` on the 0-255 scale.
+            labels: integer tensor `[B]`.
+            seed: integer tensor `[2]`; the result is a function of it.
+
+        Returns:
+            Images, `float32` `[B, S, S, 3]` on the 0-255 scale, and soft labels,
+            `float32` `[B, L]`, whose rows sum to one.
+        """
+        tf = import_tensorflow("Augmentation")
+        images = tf.cast(images, tf.float32)
+        seeds = tf.unstack(tf.random.split(seed, 3))
+        draws = tf.random.stateless_uniform([2], seeds[0])
+        mixing = tf.cond(
+            draws[0] < self.mix_probability,
+            lambda: tf.cond(
+                draws[1] < self.switch_probability,
+                lambda: self.draw_cutmix(tf.shape(images), seeds[1]),
+                lambda: self.draw_mixup(tf.shape(images), seeds[2]),
+            ),
+            lambda: _no_mixing(tf, tf.shape(images)),
+        )
+        soft = smooth_labels(labels, self.num_classes, self.label_smoothing)
+        return _mix(tf, images, mixing.keep), _mix(tf, soft, mixing.label_keep)
+
+    def draw_mixup(self, shape: Any, seed: Any) -> Mixing:
+        """Draw the share of each image (Zhang et al., ICLR 2018).
+
+        Args:
+            shape: integer tensor `[4]`, the shape of the images.
+            seed: integer tensor `[2]`.
+
+        Returns:
+            The mixing: one share for all pixels of an image and for its label.
+        """
+        tf = import_tensorflow("Mixup")
+        share = _stateless_beta(tf, shape[0], self.mixup_alpha, seed)  # [B]
+        keep = tf.broadcast_to(
+            share[:, None, None, None], [shape[0], shape[1], shape[2], 1]
+        )
+        return Mixing(keep, share[:, None])
+
+    def draw_cutmix(self, shape: Any, seed: Any) -> Mixing:
+        """Draw a box for each image (Yun et al., ICCV 2019).
+
+        The box has the image's aspect ratio and covers a share of 1 - lambda, its
+        centre is uniform, and it ends at the image's border. The label's share is
+        that of the pixels which the box leaves.
+
+        Args:
+            shape: integer tensor `[4]`, the shape of the images.
+            seed: integer tensor `[2]`.
+
+        Returns:
+            The mixing: 0 in the box and 1 outside, and the mean of that.
+        """
+        tf = import_tensorflow("CutMix")
+        seeds = tf.unstack(tf.random.split(seed, 3))
+        share = _stateless_beta(tf, shape[0], self.cutmix_alpha, seeds[0])  # [B]
+        side = tf.sqrt(1.0 - share)
+        rows = _outside(tf, shape[0], shape[1], side, seeds[1])  # [B, S]
+        columns = _outside(tf, shape[0], shape[2], side, seeds[2])
+        outside = tf.logical_or(rows[:, :, None], columns[:, None, :])
+        keep = tf.cast(outside, tf.float32)  # [B, S, S]
+        return Mixing(keep[..., None], tf.reduce_mean(keep, axis=[1, 2])[:, None])
+
+
+def resize_and_center_crop(
+    image: Any, image_size: int, crop_fraction: float = 0.875
+) -> Any:
+    """The transform of evaluation.
+
+    Resizes with antialiasing so that the shorter side has `image_size /
+    crop_fraction` pixels, and cuts out the centre. Smaller images are enlarged.
+
+    Args:
+        image: tensor `[H, W, 3]`.
+        image_size: height and width of the result in pixels.
+        crop_fraction: share of the shorter side that remains.
+
+    Returns:
+        A `float32` tensor `[image_size, image_size, 3]` on the image's scale.
+
+    Raises:
+        ValueError: if a number is out of range.
+
+    Example:
+    ```python
+    import numpy as np
+    from keras_khyper.data import resize_and_center_crop
+
+    resize_and_center_crop(np.zeros((300, 400, 3)), 224).shape  # (224, 224, 3)
+    ```
+    """
+    if image_size < 1 or not 0 < crop_fraction <= 1:
+        raise ValueError(
+            "image_size must be positive and crop_fraction in (0, 1]. "
+            f"Received: image_size={image_size}, crop_fraction={crop_fraction}"
+        )
+    tf = import_tensorflow("The transform of evaluation")
+    image = tf.convert_to_tensor(image)
+    shorter = round(image_size / crop_fraction)
+    old = tf.cast(tf.shape(image)[:2], tf.float64)
+    new = tf.cast(tf.round(old * (shorter / tf.reduce_min(old))), tf.int32)  # [2]
+    image = _resize(tf, image, new)
+    top, left = tf.unstack((new - image_size) // 2)
+    return image[top : top + image_size, left : left + image_size]
+
+
+def normalize(images: Any, mean: tuple[float, ...], std: tuple[float, ...]) -> Any:
+    """`(images - mean) / std` of a `float32` tensor `[..., 3]`."""
+    mean_array, std_array = arrays.check_statistics(mean, std, 3)
+    scale = (1.0 / std_array).astype(np.float32)
+    return images * scale + (-mean_array / std_array).astype(np.float32)
+
+
+def smooth_labels(labels: Any, num_classes: int, smoothing: float) -> Any:
+    """One-hot labels with a share spread evenly over all classes.
+
+    Args:
+        labels: integer tensor `[B]`.
+        num_classes: number of classes.
+        smoothing: the share.
+
+    Returns:
+        A `float32` tensor `[B, num_classes]`.
+    """
+    tf = import_tensorflow("Label smoothing")
+    low = smoothing / num_classes
+    return tf.one_hot(
+        labels, num_classes, on_value=1.0 - smoothing + low, off_value=low
+    )
+
+
+def _resize(tf: Any, image: Any, size: Any) -> Any:
+    resized = tf.image.resize(image, size, method="bilinear", antialias=True)
+    static = size if isinstance(size, list) else [None, None]
+    return tf.ensure_shape(resized, [*static, 3])
+
+
+def _no_mixing(tf: Any, shape: Any) -> Mixing:
+    keep = tf.ones([shape[0], shape[1], shape[2], 1])
+    return Mixing(keep, tf.ones([shape[0], 1]))
+
+
+def _mix(tf: Any, values: Any, keep: Any) -> Any:
+    """Mix with the values at the mirrored place of the batch."""
+    partners = tf.reverse(values, [0])
+    return keep * values + (1.0 - keep) * partners
+
+
+def _stateless_beta(tf: Any, num: Any, alpha: float, seed: Any) -> Any:
+    """Draw from Beta(alpha, alpha) as a ratio of two Gamma draws: [num]."""
+    gamma = tf.random.stateless_gamma([2, num], seed, alpha=alpha)
+    # Both can underflow for a tiny alpha; then either image may be kept whole.
+    gamma = tf.maximum(gamma, np.finfo(np.float32).tiny)
+    return gamma[0] / (gamma[0] + gamma[1])
+
+
+def _outside(tf: Any, num: Any, size: Any, side: Any, seed: Any) -> Any:
+    """Whether a row or column lies outside of an image's box: bool [B, S]."""
+    length = tf.cast(tf.round(side * tf.cast(size, tf.float32)), tf.int32)  # [B]
+    center = tf.random.stateless_uniform([num], seed, maxval=size, dtype=tf.int32)
+    begin = center - length // 2
+    place = tf.range(size)[None, :]
+    return tf.logical_or(place < begin[:, None], place >= (begin + length)[:, None])
+
+
+def _check(settings: ImageNetAugmentation, name: str, holds: bool, rule: str) -> None:
+    value = getattr(settings, name)
+    finite = np.all([math.isfinite(number) for number in np.ravel(value)])
+    if not holds or not finite:
+        raise ValueError(f"{name} must be {rule}. Received: {name}={value}")
