@@ -28,7 +28,10 @@ class PlainLayers(layers.Layer):
 
     def make_sublayers(self, in_channels):
         """Return the list of layers for inputs [B, H, W, in_channels]."""
-        raise NotImplementedError
+        raise TypeError(
+            "Plain layers must define make_sublayers(in_channels). "
+            f"Received: layer={type(self).__name__}"
+        )
 
     def build(self, input_shape):
         """Make and build the sublayers for inputs [B, H, W, C]."""
