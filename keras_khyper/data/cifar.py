@@ -9,7 +9,10 @@ import numpy as np
 
 from keras_khyper.data import arrays, splits
 from keras_khyper.data.image_data import ImageData
-from keras_khyper.data.tensorflow_import import leave_gpus_to_backend
+from keras_khyper.data.tensorflow_import import (
+    leave_gpus_to_backend,
+    prepared_builder,
+)
 
 _IMAGE_SIZE = 32
 # NAS-Bench-201's normalisation (mean and deviation on the 0-255 scale).
@@ -176,17 +179,8 @@ def _load(
 def _prepared_builder(name: str, data_dir: str | os.PathLike | None, download: bool):
     """Return the builder of a data set whose files are on disk."""
     tfds = _import_tensorflow_datasets()
-    folder = None if data_dir is None else os.fspath(data_dir)
-    builder = tfds.builder(name, data_dir=folder)
-    if download:
-        builder.download_and_prepare()  # does nothing if the files are there
-    elif not builder.is_prepared():
-        raise ValueError(
-            f"{name} is not prepared in this folder; expected the files in "
-            f"{builder.data_path}. Give another data_dir or let download=True fetch "
-            f"it. Received: data_dir={data_dir}, download={download}"
-        )
-    return builder
+    advice = "Give another data_dir or let download=True fetch it."
+    return prepared_builder(tfds, name, data_dir, download, advice)
 
 
 def _read_split(builder, split: str, official: bool) -> tuple[np.ndarray, np.ndarray]:

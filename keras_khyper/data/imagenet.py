@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from keras_khyper.data import arrays, image_folder
 from keras_khyper.data.image_stream import ImageStream
-from keras_khyper.data.tensorflow_import import import_tensorflow
+from keras_khyper.data.tensorflow_import import import_tensorflow, prepared_builder
 
 # Undecoded images from which a training batch is drawn; about 1 GB of ImageNet.
 _SHUFFLE_WINDOW = 8192
@@ -305,17 +305,10 @@ def _prepared_builder(name: str, data_dir: str | os.PathLike | None, download: b
             "ImageNet is read with tensorflow-datasets: "
             "pip install 'keras-khyper[data,tensorflow-cpu]'"
         ) from error
-    folder = None if data_dir is None else os.fspath(data_dir)
-    builder = tfds.builder(name, data_dir=folder)
-    if download:
-        builder.download_and_prepare()  # does nothing if the files are there
-    elif not builder.is_prepared():
-        raise ValueError(
-            f"{name} is not prepared in this folder; expected the files in "
-            f"{builder.data_path}. ImageNet's archives ILSVRC2012_img_train.tar and "
-            "ILSVRC2012_img_val.tar are given by image-net.org to registered users: "
-            f"put both into {pathlib.Path(builder.data_path).parents[1]}"
-            "/downloads/manual and give download=True once, or unpack them and use "
-            f"stream_image_folder. Received: data_dir={data_dir}, download={download}"
-        )
-    return builder
+    advice = (
+        "ImageNet's archives ILSVRC2012_img_train.tar and "
+        "ILSVRC2012_img_val.tar are given by image-net.org to registered users: "
+        "put both into {manual} and give download=True once, or unpack them and use "
+        "stream_image_folder."
+    )
+    return prepared_builder(tfds, name, data_dir, download, advice)

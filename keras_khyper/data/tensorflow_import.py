@@ -1,6 +1,9 @@
 """TensorFlow as a reader of data, whatever backend trains."""
 
+import os
+import pathlib
 from types import ModuleType
+from typing import Any
 
 import keras
 
@@ -37,3 +40,36 @@ def leave_gpus_to_backend(tf: ModuleType) -> None:
         # TensorFlow has been used in this process already, so its devices were
         # chosen elsewhere and can no longer change.
         return
+
+
+def prepared_builder(
+    tfds: ModuleType,
+    name: str,
+    data_dir: str | os.PathLike | None,
+    download: bool,
+    advice: str,
+) -> Any:
+    """Return TensorFlow Datasets' builder of a data set whose files are on disk.
+
+    Args:
+        tfds: the module `tensorflow_datasets`.
+        name: the data set's name there.
+        data_dir: its folder of data sets; None means the default one.
+        download: whether to fetch or prepare files that are missing.
+        advice: sentences of the error; `{manual}` becomes the folder of archives.
+
+    Raises:
+        ValueError: if the files are not there and `download` is False.
+    """
+    folder = None if data_dir is None else os.fspath(data_dir)
+    builder = tfds.builder(name, data_dir=folder)
+    if download:
+        builder.download_and_prepare()  # does nothing if the files are there
+    elif not builder.is_prepared():
+        manual = f"{pathlib.Path(builder.data_path).parents[1]}/downloads/manual"
+        raise ValueError(
+            f"{name} is not prepared in this folder; expected the files in "
+            f"{builder.data_path}. {advice.format(manual=manual)} "
+            f"Received: data_dir={data_dir}, download={download}"
+        )
+    return builder

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from keras_khyper.spaces import packing
+from keras_khyper.spaces.checks import check_choices, check_draw, is_integer
 
 Seed = int | np.random.Generator | None
 
@@ -48,7 +49,7 @@ class SearchSpace:
         operations: Sequence[str],
         decision_names: Sequence[str] | None = None,
     ) -> None:
-        if not _is_integer(num_decisions):
+        if not is_integer(num_decisions):
             raise TypeError(
                 "`num_decisions` must be an integer. "
                 f"Received: num_decisions={num_decisions!r}"
@@ -143,18 +144,7 @@ class SearchSpace:
             >>> kk.spaces.NASBench201().validate([0, 1, 2, 3, 4, 0])
             array([0, 1, 2, 3, 4, 0])
         """
-        array = np.asarray(archs)
-        if array.ndim == 0 or array.shape[-1] != self.num_decisions:
-            raise ValueError(
-                f"An architecture must have {self.num_decisions} decisions, so that "
-                f"`archs` has shape [..., {self.num_decisions}]. "
-                f"Received: archs.shape={array.shape}"
-            )
-        if not np.issubdtype(array.dtype, np.integer):
-            raise TypeError(
-                "`archs` must hold integers, the operation of each decision. "
-                f"Received: archs.dtype={array.dtype}"
-            )
+        array = check_choices(archs, self.num_decisions, "operation")
         wrong = (array < 0) | (array >= self.num_candidates)
         if wrong.any():
             raise ValueError(
@@ -183,13 +173,7 @@ class SearchSpace:
             >>> kk.spaces.NASBench201().sample(100, seed=0).shape
             (100, 6)
         """
-        if not _is_integer(num):
-            raise TypeError(f"`num` must be an integer. Received: num={num!r}")
-        if num < 0 or (unique and num > self.size):
-            raise ValueError(
-                f"`num` must lie in 0, ..., {self.size} (the size of the space, if "
-                f"`unique`). Received: num={num}, unique={unique}"
-            )
+        check_draw(num, self.size, unique)
         rng = np.random.default_rng(seed)
         shape = (num, self.num_decisions)
         if not unique:
@@ -488,10 +472,6 @@ class SearchSpace:
                 f"[{self.num_decisions}]. Received: {name}.shape={validated.shape}"
             )
         return validated
-
-
-def _is_integer(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def _names(names: Sequence[str], argument: str) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from keras_khyper.spaces.checks import check_choices, check_draw
 from keras_khyper.spaces.search_space import Seed
 
 _MAX_INDEX = np.iinfo(np.int64).max
@@ -118,18 +119,7 @@ class StagedSpace:
             ValueError: if the length or an entry is out of range, or an absent block
                 holds anything but 0.
         """
-        array = np.asarray(archs)
-        if array.ndim == 0 or array.shape[-1] != self.num_decisions:
-            raise ValueError(
-                f"An architecture must have {self.num_decisions} decisions, so that "
-                f"`archs` has shape [..., {self.num_decisions}]. "
-                f"Received: archs.shape={array.shape}"
-            )
-        if not np.issubdtype(array.dtype, np.integer):
-            raise TypeError(
-                "`archs` must hold integers, the choice of each decision. "
-                f"Received: archs.dtype={array.dtype}"
-            )
+        array = check_choices(archs, self.num_decisions, "choice")
         wrong = np.argwhere((array < 0) | (array >= self._counts))
         if len(wrong):
             decision = wrong[0, -1]
@@ -172,13 +162,7 @@ class StagedSpace:
             TypeError: if `num` is no integer.
             ValueError: if `num` is negative, or `unique` and larger than the space.
         """
-        if not isinstance(num, int | np.integer) or isinstance(num, bool):
-            raise TypeError(f"`num` must be an integer. Received: num={num!r}")
-        if num < 0 or (unique and num > self.size):
-            raise ValueError(
-                f"`num` must lie in 0, ..., {self.size} (the size of the space, if "
-                f"`unique`). Received: num={num}, unique={unique}"
-            )
+        check_draw(num, self.size, unique)
         rng = np.random.default_rng(seed)
         shape = (num, self.num_decisions)
         if not unique:
