@@ -1,5 +1,8 @@
 """The TensorFlow side of the backend seam."""
 
+import contextlib
+import functools
+
 import keras
 import tensorflow as tf
 
@@ -116,7 +119,27 @@ def _forget_batch_size(data, iterations):
 def stateless_function(model, function):
     """Compile ``function(*tensors)``, which may read the variables of ``model``."""
     del model
-    return tf.function(function, autograph=False)
+    compiled = tf.function(function, autograph=False)
+
+    @functools.wraps(function)
+    def run(*tensors):
+        with _without_graph_optimizer():
+            return compiled(*tensors)
+
+    return run
+
+
+@contextlib.contextmanager
+def _without_graph_optimizer():
+    # Grappler takes longer than both traces of an evaluation and makes it no faster:
+    # these graphs have no gradients to prune and nothing constant to fold.
+    name = "disable_meta_optimizer"
+    before = tf.config.optimizer.get_experimental_options().get(name, False)
+    tf.config.optimizer.set_experimental_options({name: True})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({name: before})
 
 
 def sync_variables(model):

@@ -237,3 +237,16 @@ def test_bad_input(supernet, data, make_evaluator):
     for arch in ([[0, 1]], [[0] * 5 + [3]]):
         with pytest.raises(ValueError, match="Received"):
             make_evaluator().evaluate(arch)
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="an option of TensorFlow"
+)
+def test_evaluation_leaves_the_graph_optimizer_as_it_was(archs, make_evaluator):
+    import tensorflow as tf
+
+    for value in (True, False):
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": value})
+        make_evaluator().evaluate(archs[:1])
+        options = tf.config.optimizer.get_experimental_options()
+        assert options["disable_meta_optimizer"] is value
