@@ -8,11 +8,14 @@ from keras_khyper.models.khyper import (
 )
 from keras_khyper.models.nas_bench_201_network import nas_bench_201_network
 from keras_khyper.models.nas_bench_201_supernet import NASBench201Supernet
+from keras_khyper.models.presets import Preset, StoredAccuracies
 from keras_khyper.models.uib_network import uib_network
 
 __all__ = [
     "KHYPER_ARCHITECTURES",
     "NASBench201Supernet",
+    "Preset",
+    "StoredAccuracies",
     "khyper_l",
     "khyper_m",
     "khyper_s",

@@ -83,6 +83,27 @@ class Supernet(backend.SupernetTrainer, keras.Model):
         self.subnet_loss_metric = keras.metrics.Mean(name="subnet_loss")
         self.subnet_accuracy_metric = keras.metrics.Mean(name="subnet_accuracy")
 
+    @classmethod
+    def from_preset(cls, name):
+        """Return a trained supernet that ships with the package.
+
+        Args:
+            name: One of `keras_khyper.models.Preset.names()`, or a folder of that
+                form. The `Preset` has the images, accuracies and the card as well.
+
+        Raises:
+            ValueError: There is no such preset, or it is of another class.
+        """
+        from keras_khyper.models.presets import Preset
+
+        supernet = Preset(name).load_supernet()
+        if not isinstance(supernet, cls):
+            raise ValueError(
+                f"This preset is a {type(supernet).__name__}, not a {cls.__name__}. "
+                f"Received: {name=}"
+            )
+        return supernet
+
     def make_generator(self, num_kernels=None):
         """Make the kernel generator of one convolution, or of E alike."""
         return make_generator(

@@ -1,0 +1,126 @@
+import json
+
+import keras
+import numpy as np
+import pytest
+
+import keras_khyper as kk
+
+MEAN, STD = [120.0, 110.0, 100.0], [60.0, 50.0, 40.0]
+INFO = {"mean": MEAN, "std": STD, "class_names": ["cat", "dog"], "data": "pets"}
+
+
+@pytest.fixture
+def supernet():
+    keras.utils.set_random_seed(1)
+    supernet = kk.models.NASBench201Supernet(2, 2, 1, rank=2, num_shots=2)
+    supernet.build((None, 8, 8, 3))
+    supernet.compile(keras.optimizers.SGD(0.1, momentum=0.9))
+    for variable in supernet.trainable_variables:  # not as they start
+        noise = np.random.default_rng(len(variable.shape)).normal(size=variable.shape)
+        variable.assign(variable + 0.1 * noise)
+    return supernet
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3)).astype("uint8")
+
+
+def write(folder, supernet, images, **options):
+    return kk.models.Preset.write(folder, supernet, INFO, "# Pets\n", images, **options)
+
+
+def test_a_preset_gives_back_the_supernet_and_what_it_needs(tmp_path, supernet, images):
+    correct = np.arange(15_625) % 101
+    write(tmp_path / "pets", supernet, images, correct=correct, num_images=100)
+
+    preset = kk.models.Preset(tmp_path / "pets")
+    loaded = kk.models.NASBench201Supernet.from_preset(tmp_path / "pets")
+
+    normalized = (images.astype("float64") - MEAN) / STD
+    np.testing.assert_allclose(preset.calibration_images(), normalized, atol=1e-5)
+    x = normalized.astype("float32")
+    arch = supernet.space.sample(1, seed=0)[0]
+    for options in ({}, {"arch": arch, "training": True}):
+        expected, received = (
+            keras.ops.convert_to_numpy(model(x, **options))
+            for model in (supernet, loaded)
+        )
+        assert np.abs(expected).max() > 0.01
+        np.testing.assert_allclose(received, expected, atol=1e-6)
+    np.testing.assert_allclose(preset.accuracies(), correct / 100)
+    assert preset.info["image_shape"] == [8, 8, 3]
+    assert preset.card == "# Pets\n"
+
+
+def test_no_optimizer_state_ships(tmp_path, supernet, images):
+    supernet.optimizer.build(supernet.trainable_variables)
+    supernet.save(tmp_path / "all.keras")
+    preset = write(tmp_path / "pets", supernet, images)
+    whole = (tmp_path / "all.keras").stat().st_size
+    assert (preset.folder / "supernet.keras").stat().st_size < 0.7 * whole
+
+
+def test_search_on_stored_accuracies_finds_the_best(tmp_path, supernet, images):
+    space = supernet.space
+    target = space.sample(1, seed=3)[0]
+    archs = space.from_index(np.arange(len(space)))
+    correct = (archs == target).sum(axis=1)
+    preset = write(tmp_path / "p", supernet, images, correct=correct, num_images=6)
+    found = kk.search.EvolutionarySearch(
+        space,
+        preset.evaluator(supernet),
+        [kk.search.MaxMacs(1e9)],
+        population_size=50,
+        num_iterations=20,
+        verbose=0,
+    ).run()
+    assert found.best.accuracy == 1.0
+    assert found.best.arch == tuple(target)
+
+
+def test_a_preset_without_accuracies_says_so(tmp_path, supernet, images):
+    preset = write(tmp_path / "pets", supernet, images)
+    with pytest.raises(ValueError, match="does not hold the accuracies.*pets"):
+        preset.evaluator(supernet)
+
+
+def test_errors_name_what_was_wrong(tmp_path, supernet, images):
+    with pytest.raises(ValueError, match="Received: preset='nowhere'"):
+        kk.models.Preset("nowhere")
+    with pytest.raises(ValueError, match=r"\['class_names', 'data'\]"):
+        info = {"mean": MEAN, "std": STD}
+        kk.models.Preset.write(tmp_path / "p", supernet, info, "", images)
+    with pytest.raises(ValueError, match="3 counts, size=15625"):
+        write(tmp_path / "p", supernet, images, correct=np.zeros(3), num_images=1)
+
+    class OtherSupernet(kk.models.NASBench201Supernet):
+        pass
+
+    write(tmp_path / "p", supernet, images)
+    with pytest.raises(ValueError, match="NASBench201Supernet, not a OtherSupernet"):
+        OtherSupernet.from_preset(tmp_path / "p")
+
+
+def test_a_half_written_folder_is_no_preset(tmp_path, supernet, images, monkeypatch):
+    write(tmp_path / "pets", supernet, images)
+
+    def killed(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(np, "savez_compressed", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "pets", supernet, images)
+    with pytest.raises(ValueError, match="preset must be one of"):
+        kk.models.Preset(tmp_path / "pets")
+
+
+@pytest.mark.parametrize("name", kk.models.Preset.names())
+def test_what_ships_is_complete(name):
+    preset = kk.models.Preset(name)
+    assert json.dumps(preset.info)
+    assert f"# {name}" in preset.card
+    assert len(preset.calibration_images()) >= 500
+    supernet = preset.load_supernet()
+    assert supernet.image_shape == tuple(preset.info["image_shape"])
