@@ -201,8 +201,7 @@ class UIBSupernet(Supernet):
         x = route.map(_pool, route.map(ops.hard_swish, x))  # [B, 1, 1, filters]
         x = route.map(self.head_bias, route.conv(self.head_features, x))
         x = route.map(lambda part: _flatten(ops.hard_swish(part)), x)
-        # DEVIATION (paper appendix A.1): which networks dropout regularises is not
-        # said; as weight decay, the teacher alone.
+        # In the teacher's training alone, as weight decay: the paper does not say.
         dropout = route.statistics.regularizes
         x = route.map(lambda part: self.dropout(part, training=dropout), x)
         logits = route.map(self.classifier, x)

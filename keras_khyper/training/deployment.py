@@ -16,7 +16,9 @@ def materialize(supernet, arch, calibration_data, batch_size=None):
     """Turn one subnet into a plain Keras model; see `Supernet.materialize`."""
     archs = supernet.space.validate(arch)[None]
     # The subnet is the first row of a fair set.
-    recalibrator = Recalibrator(supernet, calibration_data, batch_size)
+    recalibrator = calibration_data
+    if not isinstance(recalibrator, Recalibrator):
+        recalibrator = Recalibrator(supernet, calibration_data, batch_size)
     statistics = recalibrator.statistics(supernet.space.pack(archs).archs[0])
     network = supernet.static_network(archs[0])
     encodings = supernet.encode(supernet.encode_archs(archs))

@@ -425,8 +425,9 @@ class Supernet(backend.SupernetTrainer, keras.Model):
         Args:
             arch: D integers.
             calibration_data: Normalised training images [n, H, W, channels]
-                whose BatchNorm statistics the model gets; the paper takes 2,048.
-            batch_size: As in `recalibrate`.
+                whose BatchNorm statistics the model gets; the paper takes 2,048. Or
+                a `Recalibrator` of them, which is traced once for many subnets.
+            batch_size: As in `Recalibrator`, made of images.
 
         Returns:
             The `static_network` with generated kernels and those statistics.
