@@ -175,8 +175,8 @@ class GeneratedDepthwiseConv2D(GeneratedConv2D):
         """Build the generator for the kernel [k, k, C, 1]."""
         if inputs_shape[-1] != self.filters:
             raise ValueError(
-                "A depthwise convolution has as many filters as channels. Received: "
-                f"filters={self.filters}, {inputs_shape=}"
+                "A depthwise convolution has one filter for each channel, so it needs "
+                f"as many filters. Received: filters={self.filters}, {inputs_shape=}"
             )
         if self.generator is None:
             self.generator = _default_generator(
