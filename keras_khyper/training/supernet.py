@@ -11,21 +11,23 @@ from keras import ops
 from keras_khyper import backend
 from keras_khyper.layers.architecture_encoder import ArchitectureEncoder, SimplexNet
 from keras_khyper.layers.kernel_generators import make_generator
-from keras_khyper.layers.routes import (
+from keras_khyper.layers.norm_statistics import (
     BatchStatistics,
-    FairRoute,
     GivenStatistics,
+    TeacherStatistics,
+)
+from keras_khyper.layers.routes import (
+    FairRoute,
     MixtureRoute,
     PathRoute,
     SwitchRoute,
-    TeacherStatistics,
 )
+from keras_khyper.training.architectures import ArchitectureMeaning
 from keras_khyper.training.deployment import materialize
-from keras_khyper.training.samplers import get_sampler
 from keras_khyper.training.step import supernet_step
 
 
-class Supernet(backend.SupernetTrainer, keras.Model):
+class Supernet(ArchitectureMeaning, backend.SupernetTrainer, keras.Model):
     """A network that contains every architecture of a search space.
 
     Called without ``arch`` it is the teacher, the mixture of all candidates
@@ -35,9 +37,7 @@ class Supernet(backend.SupernetTrainer, keras.Model):
     write the body once in ``body(x, route)``, where the route chooses
     candidates, kernels and BatchNorm statistics. To deploy subnets they also
     define `static_network` and `deployed_layers`. A space whose architectures are
-    more than a candidate per decision says what they mean in `arch_logits_shape`,
-    `encoding_shape`, `encode_archs`, `encode_teacher`, `choices`, `fair_choices`,
-    `sizes` and `make_sampler`.
+    more than a candidate per decision says what they mean: `ArchitectureMeaning`.
 
     Args:
         space: A `keras_khyper.spaces.SearchSpace`, or what has its methods
@@ -108,47 +108,6 @@ class Supernet(backend.SupernetTrainer, keras.Model):
         if probe.uses_coefficients:
             return SimplexNet(probe.num_shots, **options)
         return None
-
-    # What architectures mean.
-
-    @property
-    def arch_logits_shape(self):
-        """Shape of beta: decisions of the routes, and their candidates."""
-        return self.space.num_decisions, self.space.num_candidates
-
-    @property
-    def encoding_shape(self):
-        """Shape of an architecture's encoding alpha."""
-        return self.arch_logits_shape
-
-    def encode_archs(self, archs):
-        """Return the encodings [S, *encoding_shape] of architectures [S, D]."""
-        archs = ops.convert_to_tensor(archs, "int32")
-        return ops.one_hot(archs, self.space.num_candidates)
-
-    def encode_teacher(self, weights):
-        """Return the teacher's encoding, of softmax(beta)."""
-        return weights
-
-    def choices(self, arch):
-        """Return the candidate at each decision of the routes.
-
-        Args:
-            arch: D Python integers, or an integer tensor [..., D].
-        """
-        return arch
-
-    def fair_choices(self, archs):
-        """Return the choices of a fair set [S, D]; each column is a permutation."""
-        return self.choices(archs)
-
-    def sizes(self, archs):
-        """Return the sizes of architectures [S, D], see `Route`; None without."""
-        del archs
-
-    def make_sampler(self, sampler):
-        """Return the `Sampler` that `compile` was given, or its name."""
-        return get_sampler(sampler)
 
     def build(self, input_shape):
         """Create beta and build the encoder."""

@@ -232,11 +232,13 @@ def test_packed_sets_are_fair_and_hold_every_architecture(small, space, num):
 
 def test_sizes_are_free_in_a_set(small):
     """Four architectures of other structures fill one set, whatever their sizes."""
-    archs = [
-        small.from_string(string)
-        for string in ("4:FFN|8:IB_k3", "8:IB_k3,FFN|8:FFN,IB_k3,IB_k3",
-                       "4:ConvNext_k3,IB_k3|8:ExtraDW_k3_k3", "8:ExtraDW_k3_k3|8:ConvNext_k3,FFN,FFN")
-    ]  # fmt: skip # noqa: E501
+    strings = (
+        "4:FFN|8:IB_k3",
+        "8:IB_k3,FFN|8:FFN,IB_k3,IB_k3",
+        "4:ConvNext_k3,IB_k3|8:ExtraDW_k3_k3",
+        "8:ExtraDW_k3_k3|8:ConvNext_k3,FFN,FFN",
+    )
+    archs = [small.from_string(string) for string in strings]
     assert small.pack(archs).num_sets == 1
     # A second FFN in a block that another one has needs a second set.
     archs[0] = small.from_string("4:ExtraDW_k3_k3|8:IB_k3")
