@@ -13,6 +13,8 @@ from uib_tiny import (
     tiny_space,
     tiny_supernet,
     to_numpy,
+    two_blocks,
+    untrained,
 )
 
 from keras_khyper.evaluation import SubnetEvaluator
@@ -22,7 +24,14 @@ from keras_khyper.spaces import STRUCTURES, UIBSpace, UIBStage
 from keras_khyper.training import FocusFair, Recalibrator, Sandwich, step
 
 BACKEND = keras.backend.backend()
-SPACE = tiny_space()
+SPACE, TWO = tiny_space(), two_blocks()
+# The smallest, the largest and two other sizes, of structures that do not clash.
+FAIR_SET = (
+    "4:ConvNext_k3",
+    "6:ExtraDW_k5_k5,ConvNext_k5",
+    "6:IB_k3,FFN",
+    "4:FFN,ExtraDW_k3_k5",
+)
 # Smallest and largest of each structure, widths that make a skip, and random ones.
 ARCHS = np.stack(
     [
@@ -264,70 +273,75 @@ def test_dropout_is_the_teachers_alone():
 )
 def test_a_step_equals_the_reference(options):
     """All subnets in one graph, against known architectures one after the other."""
-    sizes = [SPACE.smallest(), SPACE.largest(), *SPACE.sample(2, seed=5)]
-    archs = fair_set(sizes)
-    options = dict(options)
-    kind = GivenSets
+    options, kind = dict(options), GivenSets
+    archs = [TWO.from_string(string) for string in FAIR_SET]
     if options.pop("paths", False):
-        archs, kind = ARCHS[-3:], GivenPaths
-    # The encoder's gradient sums over 22 convolutions, and so does its rounding.
+        archs, kind = [*archs[:2], TWO.from_string("4:IB_k5,IB_k5")], GivenPaths
+    archs = np.stack(archs)[None]
+    # The encoder's gradient sums over all convolutions, and so does its rounding.
     common = {"weight_decay": 0.01, "encoder_learning_rate_multiplier": 0.1}
-    supernet = tiny_supernet()
-    reference = ReferenceStep(copy_of(supernet), archs[None], **common)
+    supernet = tiny_supernet(space=TWO)
+    reference = ReferenceStep(copy_of(supernet), archs, **common)
     supernet.compile(
         keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True),
-        sampler=kind(archs[None]),
+        sampler=kind(archs),
         **common,
         **options,
     )
     x, y = images(), (np.arange(8) % NUM_CLASSES).astype("int32")
+    before = [to_numpy(weight) for weight in supernet.weights]
     logs = supernet.train_on_batch(x, y, return_dict=True)
     loss, subnet_losses = reference.run(x, y)
     assert float(logs["loss"]) == pytest.approx(loss, rel=1e-4)
     assert float(logs["subnet_loss"]) == pytest.approx(np.mean(subnet_losses), rel=1e-4)
-    for ours, expected in zip(
-        supernet.weights, reference.supernet.weights, strict=True
+    moved = 0.0
+    for old, ours, expected in zip(
+        before, supernet.weights, reference.supernet.weights, strict=True
     ):
         np.testing.assert_allclose(
             to_numpy(ours), to_numpy(expected), atol=2e-5, err_msg=ours.path
         )
-
-
-def fair_set(sizes, seed=0):
-    """The sizes of four architectures with structures that do not clash."""
-    rng = np.random.default_rng(seed)
-    names = ["ExtraDW_k3_k5", "IB_k3", "ConvNext_k5", "FFN"]
-    numbers = np.array([SPACE.operations.index(name) for name in names])
-    archs = np.stack(sizes)
-    for block in range(SPACE.num_blocks):
-        archs[:, 6 + block] = rng.permutation(numbers)
-    archs[:, 6:] *= SPACE.present(np.concatenate([archs[:, :6], 0 * archs[:, 6:]], 1))
-    return archs
+        moved = max(moved, np.abs(to_numpy(ours) - old).max())
+    assert moved > 1e-2
 
 
 @pytest.fixture(scope="module")
 def trained():
-    """A supernet after a few steps, its history, images and labels."""
-    supernet = tiny_supernet(dropout_rate=0.1)
+    """A supernet after some steps, its history, images and labels."""
+    supernet = untrained(TWO, dropout_rate=0.1)
     labels = (np.arange(24) % NUM_CLASSES).astype("int32")
     x = images(24) + 2 * np.eye(NUM_CLASSES, 2)[labels][:, None, None]
     supernet.compile(
-        keras.optimizers.SGD(0.02, momentum=0.9),
+        keras.optimizers.SGD(0.05, momentum=0.9),
         sampler=FocusFair(1.2),
         weight_decay=1e-4,
-        distillation=False,
     )
-    history = supernet.fit(x, labels, batch_size=24, epochs=12, verbose=0).history
+    history = supernet.fit(x, labels, batch_size=24, epochs=40, verbose=0).history
     return supernet, history, x, labels
 
 
 def test_fit_learns(trained):
-    """Teacher and subnets: the losses of the last steps against the first."""
+    """Teacher and subnets, the latter from soft labels alone."""
     _, history, _, _ = trained
     for name in ("loss", "subnet_loss"):
         values = history[name]
         assert np.isfinite(values).all()
-        assert np.mean(values[-3:]) < 0.8 * np.mean(values[:2]), (name, values)
+        assert np.median(values[-10:]) < 0.7 * np.mean(values[:5]), (name, values)
+    assert np.median(history["subnet_accuracy"][-10:]) > 0.5  # 0.33 by chance
+
+
+def test_the_evaluator_evaluates_any_subnet(trained):
+    supernet, _, x, labels = trained
+    evaluator = SubnetEvaluator(supernet, x, (x, labels), batch_size=16, verbose=0)
+    archs = TWO.sample(10, seed=0)
+    accuracy = evaluator.evaluate(archs)
+    recalibrator = Recalibrator(supernet, x)
+    for arch, value in zip(archs[::3], accuracy[::3], strict=True):
+        network = supernet.materialize(arch, recalibrator)
+        expected = to_numpy(network(x)).argmax(axis=1) == labels
+        assert value == pytest.approx(expected.mean())
+    if BACKEND != "torch":
+        assert evaluator.num_traces == 2
 
 
 def test_save_and_load(trained, tmp_path):
@@ -335,27 +349,15 @@ def test_save_and_load(trained, tmp_path):
     supernet.save(tmp_path / "supernet.keras")
     loaded = keras.models.load_model(tmp_path / "supernet.keras")
     assert loaded.get_config() == supernet.get_config()
-    assert loaded.space == SPACE
+    assert loaded.space == TWO
     assert isinstance(loaded.sampler, Sandwich)
     assert loaded.sampler.structures.sampling_temperature == 1.2
     np.testing.assert_allclose(to_numpy(loaded(x)), to_numpy(supernet(x)), atol=1e-6)
-    drawn = [to_numpy(step.sample_archs(model)) for model in (supernet, loaded)]
-    np.testing.assert_array_equal(*drawn)
+    # The next step draws the same subnets and the same dropout.
     results = [model.train_on_batch(x, labels) for model in (supernet, loaded)]
     np.testing.assert_allclose(*results, rtol=1e-5)
-
-
-def test_the_evaluator_evaluates_any_subnet(trained):
-    supernet, _, x, labels = trained
-    evaluator = SubnetEvaluator(supernet, x, (x, labels), batch_size=16, verbose=0)
-    accuracy = evaluator.evaluate(ARCHS)
-    for arch, value in zip(ARCHS[::4], accuracy[::4], strict=True):
-        network = supernet.materialize(arch, evaluator._recalibrator)
-        expected = to_numpy(network(x)).argmax(axis=1) == labels
-        assert value == pytest.approx(expected.mean())
-    assert len(set(accuracy)) > 2
-    if BACKEND != "torch":
-        assert evaluator.num_traces == 2
+    drawn = [to_numpy(step.sample_archs(model)) for model in (supernet, loaded)]
+    np.testing.assert_array_equal(*drawn)
 
 
 # Construction

@@ -26,12 +26,21 @@ def tiny_space():
     )
 
 
-def tiny_supernet(generator="kshot_hypernet", dropout_rate=0.0, **kwargs):
-    """A built supernet with weights as after some training."""
+def two_blocks():
+    """What takes least to trace: a block that may skip, and one that always does."""
+    return UIBSpace(
+        [UIBStage([4, 6], [1, 2], expansion_ratio=2)],
+        stem_channels=4,
+        head_channels=(8, 12),
+        stem_strides=1,
+    )
+
+
+def untrained(space, dropout_rate=0.0, generator="kshot_hypernet", **kwargs):
     keras.utils.set_random_seed(0)
     supernet = UIBSupernet(
         NUM_CLASSES,
-        tiny_space(),
+        space,
         dropout_rate,
         generator=generator,
         rank=4,
@@ -40,6 +49,13 @@ def tiny_supernet(generator="kshot_hypernet", dropout_rate=0.0, **kwargs):
         **kwargs,
     )
     supernet.build((None, *IMAGE_SHAPE))
+    return supernet
+
+
+def tiny_supernet(generator="kshot_hypernet", space=None, **kwargs):
+    """A built supernet with weights as after some training."""
+    space = tiny_space() if space is None else space
+    supernet = untrained(space, generator=generator, **kwargs)
     rng = np.random.default_rng(0)
     for variable in supernet.weights:
         if variable.name != "coefficient_temperature":
