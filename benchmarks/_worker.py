@@ -25,6 +25,7 @@ from typing import Any
 # subject -> module whose build(**options) returns run(steps) -> loss
 SUBJECTS = {
     "supernet": "supernet_step",
+    "uib_supernet": "uib_supernet_step",
     "fixed_paths": "fixed_paths",
     "fewer_operations": "fewer_operations",
     "torch_peer": "torch_peer",

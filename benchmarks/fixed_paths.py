@@ -12,7 +12,7 @@ from keras import ops
 
 from keras_khyper.backend.routing import ListRouting
 from keras_khyper.layers import FairRoute, PathRoute
-from keras_khyper.layers.routes import BatchStatistics
+from keras_khyper.layers.norm_statistics import BatchStatistics
 from keras_khyper.models import NASBench201Supernet
 
 STYLES = ("set", "paths")

@@ -66,15 +66,30 @@ def build(
         seed=0,
     )
     supernet.build((None, image_size, image_size, IMAGE_CHANNELS))
-    supernet.compile(
-        keras.optimizers.SGD(LEARNING_RATE, momentum=MOMENTUM, nesterov=True),
+    return steps_of(
+        supernet,
+        fixed_batch(batch, image_size),
         sampler=sampler,
-        weight_decay=WEIGHT_DECAY,
         jit_compile=jit_compile,
         **(compile or {}),
     )
+
+
+def steps_of(supernet, batch: tuple, **options: Any):
+    """Compile a built supernet; return ``run(steps)`` on one batch.
+
+    Args:
+        supernet: The `Supernet`.
+        batch: Images and labels.
+        **options: Of ``Supernet.compile``.
+    """
+    supernet.compile(
+        keras.optimizers.SGD(LEARNING_RATE, momentum=MOMENTUM, nesterov=True),
+        weight_decay=WEIGHT_DECAY,
+        **options,
+    )
     supernet.optimizer.build(supernet.trainable_variables)
-    images, labels = map(ops.convert_to_tensor, fixed_batch(batch, image_size))
+    images, labels = map(ops.convert_to_tensor, batch)
 
     def run(steps: int) -> float:
         for _ in range(steps):

@@ -8,7 +8,10 @@ from keras_khyper.layers.architecture_encoder import (
 )
 from keras_khyper.layers.batch_normalization import SubnetBatchNormalization
 from keras_khyper.layers.classification_head import ClassificationHead
-from keras_khyper.layers.generated_conv import GeneratedConv2D
+from keras_khyper.layers.generated_conv import (
+    GeneratedConv2D,
+    GeneratedDepthwiseConv2D,
+)
 from keras_khyper.layers.kernel_generators import (
     KernelGenerator,
     KShotHypernetKernel,
@@ -28,6 +31,11 @@ from keras_khyper.layers.routes import (
     Route,
     SwitchRoute,
 )
+from keras_khyper.layers.searchable_bottleneck import (
+    BottleneckOperation,
+    SearchableBottleneck,
+)
+from keras_khyper.layers.traced_uib_space import TracedUIBSpace
 from keras_khyper.layers.universal_inverted_bottleneck import (
     UniversalInvertedBottleneck,
 )
@@ -35,10 +43,12 @@ from keras_khyper.layers.universal_inverted_bottleneck import (
 __all__ = [
     "OPERATIONS",
     "ArchitectureEncoder",
+    "BottleneckOperation",
     "ClassificationHead",
     "CoefficientAttention",
     "FairRoute",
     "GeneratedConv2D",
+    "GeneratedDepthwiseConv2D",
     "KShotHypernetKernel",
     "KShotKernel",
     "KernelGenerator",
@@ -48,10 +58,12 @@ __all__ = [
     "PathRoute",
     "ResidualReduction",
     "Route",
+    "SearchableBottleneck",
     "SearchableCell",
     "SharedKernel",
     "SimplexNet",
     "SubnetBatchNormalization",
     "SwitchRoute",
+    "TracedUIBSpace",
     "UniversalInvertedBottleneck",
 ]

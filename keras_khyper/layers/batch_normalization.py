@@ -93,6 +93,14 @@ class SubnetBatchNormalization(keras.layers.Layer):
         scale, offset = map(ops.convert_to_tensor, (self.gamma, self.beta))
         return backend.normalize(x, mean, variance, scale, offset, self.epsilon)
 
+    def masked(self, mask):
+        """Return this layer with its outputs times ``mask``, [C] or a scalar.
+
+        The mask goes into scale and offset, so that it costs no pass over the
+        activations and a masked channel is exactly zero.
+        """
+        return MaskedBatchNormalization(self, mask)
+
     def get_config(self):
         """Return the constructor's arguments."""
         return {
@@ -100,6 +108,30 @@ class SubnetBatchNormalization(keras.layers.Layer):
             "momentum": self.momentum,
             "epsilon": self.epsilon,
         }
+
+
+class MaskedBatchNormalization:
+    """A `SubnetBatchNormalization` whose outputs are multiplied by a mask.
+
+    It offers what normalises in that layer, and its other attributes.
+
+    Args:
+        layer: The `SubnetBatchNormalization`.
+        mask: Tensor [C] or a scalar.
+    """
+
+    def __init__(self, layer, mask):
+        self._layer = layer
+        mask = ops.cast(mask, "float32")
+        self.gamma = ops.convert_to_tensor(layer.gamma) * mask
+        self.beta = ops.convert_to_tensor(layer.beta) * mask
+
+    def __getattr__(self, name):
+        return getattr(self._layer, name)
+
+    call = SubnetBatchNormalization.call
+    normalize_batch = SubnetBatchNormalization.normalize_batch
+    normalize = SubnetBatchNormalization.normalize
 
 
 def normalize_joined(layers, x, weights, training):

@@ -5,6 +5,7 @@ out, ``S`` subnets, ``N`` shots, ``R`` rank.
 """
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_khyper.layers.kernel_generators import KShotHypernetKernel
@@ -66,15 +67,7 @@ class GeneratedConv2D(keras.layers.Layer):
     def build(self, inputs_shape, features_shape=None, coefficients_shape=None):
         """Build the generator for the kernel [k, k, I, O]."""
         if self.generator is None:
-            if features_shape is None or coefficients_shape is None:
-                raise ValueError(
-                    "Without a generator, rank and shots are taken from features "
-                    "and coefficients, so both must be passed. Received: "
-                    f"{features_shape=}, {coefficients_shape=}"
-                )
-            self.generator = KShotHypernetKernel(
-                rank=features_shape[-1], num_shots=coefficients_shape[-1]
-            )
+            self.generator = _default_generator(features_shape, coefficients_shape)
         if not self.generator.built:
             size = self.kernel_size
             self.generator.build((size, size, inputs_shape[-1], self.filters))
@@ -92,16 +85,34 @@ class GeneratedConv2D(keras.layers.Layer):
         """Return the kernels [S, k, k, I, O] of S architectures."""
         return self.generator.call(features, coefficients, self.index)
 
+    def centre(self, kernel, size):
+        """Return ``kernel`` [k, k, I, O] with zeros around its centre.
+
+        Args:
+            kernel: The kernel.
+            size: Integer scalar, odd: of the centre that stays. The convolution is
+                then that of the smaller kernel, whatever the stride.
+        """
+        distance = np.abs(np.arange(self.kernel_size) - self.kernel_size // 2)
+        distance = np.maximum(distance[:, None], distance[None, :])  # [k, k]
+        stays = ops.less_equal(2 * distance, size - 1)
+        return kernel * ops.cast(stays, kernel.dtype)[:, :, None, None]
+
     def convolve(self, x, kernel):
         """Convolve ``x`` [B, H, W, I] with ``kernel`` [k, k, I, O]."""
         kernel = ops.cast(kernel, x.dtype)
-        if self.kernel_size == self.strides == 1 and None not in x.shape[1:]:
-            return _convolve_1x1(x, kernel)
+        if self.kernel_size == 1 and self.strides > 1:
+            x = x[:, :: self.strides, :: self.strides]
         if self.kernel_size == 1 or self.strides == 1:
-            return ops.conv(x, kernel, strides=self.strides, padding="same")
+            return self._conv(x, kernel, padding="same")
         pad = (self.kernel_size - 1) // 2
         x = ops.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-        return ops.conv(x, kernel, strides=self.strides, padding="valid")
+        return self._conv(x, kernel, strides=self.strides, padding="valid")
+
+    def _conv(self, x, kernel, **options):
+        if self.kernel_size == 1 and None not in x.shape[1:]:
+            return _convolve_1x1(x, kernel)
+        return ops.conv(x, kernel, **options)
 
     def compute_output_shape(
         self, inputs_shape, features_shape=None, coefficients_shape=None
@@ -134,6 +145,61 @@ class GeneratedConv2D(keras.layers.Layer):
                 config["generator"]
             )
         return cls(**config)
+
+
+@keras.saving.register_keras_serializable(package="keras_khyper")
+class GeneratedDepthwiseConv2D(GeneratedConv2D):
+    """Depthwise 2D convolution without bias and with a generated kernel.
+
+    Args:
+        filters: C, channels in and out.
+        kernel_size: k, an odd integer.
+        strides: 1 or 2.
+        generator: A `KernelGenerator` with ``depthwise=True``.
+        **kwargs: Passed to `GeneratedConv2D`.
+
+    Call arguments: as of `GeneratedConv2D`. The kernel is [k, k, C, 1].
+
+    Output shape: [B, ceil(H / strides), ceil(W / strides), C].
+
+    Raises:
+        ValueError: ``kernel_size`` is even or the input has other channels.
+
+    Example:
+    >>> generator = kk.layers.KShotHypernetKernel(32, 64, depthwise=True)
+    >>> conv = kk.layers.GeneratedDepthwiseConv2D(96, 5, generator=generator)
+    >>> y = conv(x, features[0], coefficients[0])
+    """
+
+    def build(self, inputs_shape, features_shape=None, coefficients_shape=None):
+        """Build the generator for the kernel [k, k, C, 1]."""
+        if inputs_shape[-1] != self.filters:
+            raise ValueError(
+                "A depthwise convolution has one filter for each channel, so it needs "
+                f"as many filters. Received: filters={self.filters}, {inputs_shape=}"
+            )
+        if self.generator is None:
+            self.generator = _default_generator(
+                features_shape, coefficients_shape, depthwise=True
+            )
+        if not self.generator.built:
+            size = self.kernel_size
+            self.generator.build((size, size, self.filters, 1))
+
+    def _conv(self, x, kernel, **options):
+        return ops.depthwise_conv(x, kernel, **options)
+
+
+def _default_generator(features_shape, coefficients_shape, **options):
+    if features_shape is None or coefficients_shape is None:
+        raise ValueError(
+            "Without a generator, rank and shots are taken from features and "
+            "coefficients, so both must be passed. Received: "
+            f"{features_shape=}, {coefficients_shape=}"
+        )
+    return KShotHypernetKernel(
+        rank=features_shape[-1], num_shots=coefficients_shape[-1], **options
+    )
 
 
 def _convolve_1x1(x, kernel):

@@ -35,6 +35,8 @@ class KernelGenerator(keras.layers.Layer):
             have their own weights, stacked along a first axis. The edges of a
             cell get theirs from one generator: a few large products in place of
             many small ones.
+        depthwise: Whether the kernels [k, k, C, 1] are of depthwise convolutions,
+            whose fan-in is k*k.
         **kwargs: Passed to `keras.layers.Layer`.
     """
 
@@ -42,9 +44,10 @@ class KernelGenerator(keras.layers.Layer):
     uses_coefficients = False
     num_shots = 1
 
-    def __init__(self, num_kernels=None, **kwargs):
+    def __init__(self, num_kernels=None, depthwise=False, **kwargs):
         super().__init__(**kwargs)
         self.num_kernels = num_kernels
+        self.depthwise = depthwise
 
     @property
     def stack_shape(self):
@@ -55,6 +58,10 @@ class KernelGenerator(keras.layers.Layer):
     def depends_on_arch(self):
         """Whether two architectures can get different kernels."""
         return self.uses_features or self.uses_coefficients
+
+    def fan_in(self, kernel_shape):
+        """Return how many values a kernel [k, k, I, O] sums: k*k*I, or k*k."""
+        return math.prod(kernel_shape[: 2 if self.depthwise else 3])
 
     def call(self, features=None, coefficients=None, index=None):
         """Return the kernels [S, k, k, I, O], S=1 where they are shared.
@@ -72,7 +79,11 @@ class KernelGenerator(keras.layers.Layer):
 
     def get_config(self):
         """Return the constructor's arguments."""
-        return {**super().get_config(), "num_kernels": self.num_kernels}
+        return {
+            **super().get_config(),
+            "num_kernels": self.num_kernels,
+            "depthwise": self.depthwise,
+        }
 
 
 @keras.saving.register_keras_serializable(package="keras_khyper")
@@ -81,7 +92,7 @@ class SharedKernel(KernelGenerator):
 
     def build(self, kernel_shape):
         """Create the kernel [k, k, I, O] with He's initialisation."""
-        deviation = math.sqrt(2.0 / math.prod(kernel_shape[:-1]))
+        deviation = math.sqrt(2.0 / self.fan_in(kernel_shape))
         self.kernel = self.add_weight(
             name="kernel",
             shape=(*self.stack_shape, *kernel_shape),
@@ -185,7 +196,7 @@ class KShotHypernetKernel(KernelGenerator):
         height, width, inputs, outputs = self.kernel_shape
         columns = height * width * outputs
         self.gain, dictionary, basis_variance = self._initial_scale(
-            fan_in=height * width * inputs, inputs=inputs, columns=columns
+            self.fan_in(kernel_shape), inputs=inputs, columns=columns
         )
         self.dictionary = self.add_weight(
             name="dictionary",
@@ -294,7 +305,7 @@ class KShotKernel(KernelGenerator):
     def build(self, kernel_shape):
         """Create the kernels [N, k, k, I, O]."""
         self.kernel_shape = tuple(kernel_shape)
-        variance = 2.0 / math.prod(kernel_shape[:-1])
+        variance = 2.0 / self.fan_in(kernel_shape)
         if self.scaling == "literal":
             variance *= self.num_shots
         self.dictionary = self.add_weight(
@@ -324,23 +335,23 @@ class KShotKernel(KernelGenerator):
         }
 
 
-# name -> function of (rank, num_shots, scaling, num_kernels) that makes a generator.
+# name -> function of (rank, num_shots, scaling) and the options of `KernelGenerator`.
 GENERATORS = {
-    "shared": lambda rank, num_shots, scaling, num_kernels: SharedKernel(num_kernels),
-    "kshot": lambda rank, num_shots, scaling, num_kernels: KShotKernel(
-        num_shots, scaling, num_kernels=num_kernels
+    "shared": lambda rank, num_shots, scaling, **options: SharedKernel(**options),
+    "kshot": lambda rank, num_shots, scaling, **options: KShotKernel(
+        num_shots, scaling, **options
     ),
     # Without shots (paper Table 6).
-    "hypernet": lambda rank, num_shots, scaling, num_kernels: KShotHypernetKernel(
-        rank, 1, scaling, num_kernels=num_kernels
+    "hypernet": lambda rank, num_shots, scaling, **options: KShotHypernetKernel(
+        rank, 1, scaling, **options
     ),
-    "kshot_hypernet": lambda rank, num_shots, scaling, num_kernels: KShotHypernetKernel(
-        rank, num_shots, scaling, num_kernels=num_kernels
+    "kshot_hypernet": lambda rank, num_shots, scaling, **options: KShotHypernetKernel(
+        rank, num_shots, scaling, **options
     ),
 }
 
 
-def make_generator(name, rank, num_shots, scaling, num_kernels=None):
+def make_generator(name, rank, num_shots, scaling, num_kernels=None, depthwise=False):
     """Make a kernel generator by its name.
 
     Args:
@@ -349,6 +360,7 @@ def make_generator(name, rank, num_shots, scaling, num_kernels=None):
         num_shots: N, if the generator has them.
         scaling: One of `SCALINGS`, if the generator has one.
         num_kernels: E, or None for one kernel.
+        depthwise: Whether it is for a depthwise convolution.
 
     Raises:
         ValueError: The name is not one of `GENERATORS`.
@@ -357,4 +369,6 @@ def make_generator(name, rank, num_shots, scaling, num_kernels=None):
         raise ValueError(
             f"generator must be one of {sorted(GENERATORS)}. Received: generator={name}"
         )
-    return GENERATORS[name](rank, num_shots, scaling, num_kernels)
+    return GENERATORS[name](
+        rank, num_shots, scaling, num_kernels=num_kernels, depthwise=depthwise
+    )

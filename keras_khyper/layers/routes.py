@@ -14,107 +14,6 @@ import operator
 from keras import ops
 
 from keras_khyper import backend
-from keras_khyper.layers.batch_normalization import normalize_joined
-
-
-class Statistics:
-    """Base of the objects that say by which statistics BatchNorm normalises."""
-
-    def normalize(self, layer, x, slot):
-        """Normalise ``x`` [B, H, W, C] of the subnet in ``slot``, or None."""
-        raise TypeError(
-            "Statistics must define normalize(layer, x, slot). "
-            f"Received: statistics={type(self).__name__}"
-        )
-
-    def normalize_joined(self, layers, x, weights):
-        """Normalise the channels of n layers side by side, and weight them.
-
-        Args:
-            layers: n BatchNorm layers of C channels.
-            x: Tensor [B, H, W, n*C].
-            weights: n scalar tensors.
-
-        Returns:
-            Tensor [B, H, W, n*C].
-        """
-        parts = zip(layers, ops.split(x, len(layers), axis=-1), weights, strict=True)
-        return ops.concatenate(
-            [
-                ops.cast(weight, x.dtype) * self.normalize(layer, part, None)
-                for layer, part, weight in parts
-            ],
-            axis=-1,
-        )
-
-
-class BatchStatistics(Statistics):
-    """Normalise by each subnet's own batch statistics and record them.
-
-    ``recorded`` maps the name of a BatchNorm layer to its mean and variance,
-    each [C], or [S, C] where the layer served S subnets.
-
-    Args:
-        record: Whether to record. Not where a layer runs in a branch of its own,
-            as on a `SwitchRoute`: its tensors must not leave the branch.
-    """
-
-    def __init__(self, record=True):
-        self.record = record
-        self.recorded = {}
-
-    def normalize(self, layer, x, slot):
-        """Normalise ``x`` [B, H, W, C] of the subnet in ``slot``."""
-        y, mean, variance = layer.normalize_batch(x)
-        if self.record:
-            self.recorded.setdefault(layer.name, {})[slot] = (mean, variance)
-        return y
-
-    def collect(self):
-        """Return name -> (mean, variance), stacked where subnets differ."""
-        collected = {}
-        for name, by_slot in self.recorded.items():
-            pairs = list(by_slot.values())
-            if None in by_slot:
-                collected[name] = pairs[0]
-            else:
-                means, variances = zip(*pairs, strict=True)
-                collected[name] = (ops.stack(means), ops.stack(variances))
-        return collected
-
-
-class GivenStatistics(Statistics):
-    """Normalise by statistics from an earlier recalibration.
-
-    Args:
-        statistics: name -> (mean, variance), as `BatchStatistics.collect` made.
-    """
-
-    def __init__(self, statistics):
-        self.statistics = statistics
-
-    def normalize(self, layer, x, slot):
-        """Normalise ``x`` [B, H, W, C] of the subnet in ``slot``."""
-        mean, variance = self.statistics[layer.name]
-        if slot is not None:
-            mean, variance = mean[slot], variance[slot]
-        return layer.normalize(x, mean, variance)
-
-
-class TeacherStatistics(Statistics):
-    """Normalise as the teacher: batch statistics and moving averages."""
-
-    def __init__(self, training):
-        self.training = training
-
-    def normalize(self, layer, x, slot):
-        """Normalise ``x`` [B, H, W, C]."""
-        del slot
-        return layer.call(x, training=self.training)
-
-    def normalize_joined(self, layers, x, weights):
-        """Normalise as one wide layer; see `Statistics.normalize_joined`."""
-        return normalize_joined(layers, x, weights, self.training)
 
 
 class NodeOutput:
@@ -141,12 +40,15 @@ class Route:
         coefficients: Mixing coefficients [S, N] or None.
         statistics: A `TeacherStatistics`, `BatchStatistics` or
             `GivenStatistics`.
+        sizes: What the subnets' sizes are at each decision, integers [S, D, n];
+            None where all have the largest, or the space has no sizes.
     """
 
-    def __init__(self, features=None, coefficients=None, statistics=None):
+    def __init__(self, features=None, coefficients=None, statistics=None, sizes=None):
         self.features = features
         self.coefficients = coefficients
         self.statistics = statistics
+        self.sizes = sizes
         self.kernels = {}  # id of a convolution -> the kernel made ahead for it
 
     def generate(self, edge_operations):
@@ -184,17 +86,41 @@ class Route:
         """Add two activations of this route."""
         return x + y
 
-    def conv(self, layer, x):
-        """Convolve with the kernel that ``layer`` has on this route."""
-        return layer.convolve(x, self._kernel(layer))
+    def map_sized(self, function, x, decision):
+        """Apply ``function(tensor, sizes)`` to a tensor, or to each subnet's own.
+
+        Args:
+            function: Of a tensor and its subnet's sizes [n] at the decision.
+            x: The activation.
+            decision: d.
+        """
+        return function(x, self.sizes_at(decision))
+
+    def sizes_at(self, decision):
+        """Return the sizes [n] of this route's subnet at a decision, or None."""
+        return None if self.sizes is None else self.sizes[0, decision]
+
+    def conv(self, layer, x, kernel_size=None):
+        """Convolve with the kernel that ``layer`` has on this route.
+
+        Args:
+            layer: A `GeneratedConv2D`.
+            x: The activation.
+            kernel_size: Integer scalar, of the kernel's centre; None for all of it.
+        """
+        kernel = self._kernel(layer)
+        if kernel_size is not None:
+            kernel = layer.centre(kernel, kernel_size)
+        return layer.convolve(x, kernel)
 
     def _kernel(self, layer):
         if id(layer) in self.kernels:
             return self.kernels[id(layer)]
         return ops.squeeze(layer.kernels(self.features, self.coefficients), axis=0)
 
-    def norm(self, layer, x):
-        """Normalise with the statistics of this route."""
+    def norm(self, layer, x, mask=None):
+        """Normalise with the statistics of this route; then times ``mask`` [C]."""
+        layer = layer if mask is None else layer.masked(mask)
         return self.statistics.normalize(layer, x, None)
 
     def choose(self, x, operations, decision):
@@ -339,7 +265,7 @@ class SwitchRoute(Route):
             def run(x, *others):
                 kernels, values = others[: len(ahead)], others[len(ahead) :]
                 given = dict(zip(encodings, values, strict=True))
-                route = Route(statistics=self.statistics, **given)
+                route = Route(statistics=self.statistics, sizes=self.sizes, **given)
                 pairs = zip(ahead, kernels, strict=True)
                 route.kernels = {id(conv): kernel for conv, kernel in pairs}
                 return operation.call(x, route)
@@ -380,6 +306,14 @@ class CandidateRoute(Route):
     def coefficients(self):
         """Coefficients [1, N]."""
         return self.encodings[1]
+
+    def sizes_at(self, decision):
+        """Return the sizes [n] of the candidate's subnet at a decision, or None."""
+        sizes = self.fair_route.sizes
+        if sizes is None:
+            return None
+        slot = self.fair_route.routing.slot(self.decision, self.candidate)
+        return ops.take(sizes[:, decision], slot, axis=0)
 
 
 class FairRoute(Route):
@@ -443,14 +377,22 @@ class FairRoute(Route):
             return function(x)
         return [function(part) for part in self._split(x)]
 
+    def map_sized(self, function, x, decision):
+        """Apply ``function(tensor, sizes)`` to each subnet's tensor."""
+        return [
+            function(part, self.sizes[slot, decision])
+            for slot, part in enumerate(self._split(x))
+        ]
+
     def add(self, x, y):
         """Add the activations of each subnet."""
-        if self._is_shared(x) and self._is_shared(y):
+        stacked = not isinstance(x, list) and not isinstance(y, list)
+        if stacked and len(x.shape) == len(y.shape):
             return x + y
         return [a + b for a, b in zip(self._split(x), self._split(y), strict=True)]
 
     def conv(self, layer, x):
-        """Convolve each subnet's tensor with its own kernel."""
+        """Convolve each subnet's tensor with its own kernel of full size."""
         kernels = layer.kernels(self.features, self.coefficients)
         if not layer.generator.depends_on_arch:
             shared = ops.squeeze(kernels, axis=0)

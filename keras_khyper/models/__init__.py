@@ -10,12 +10,14 @@ from keras_khyper.models.nas_bench_201_network import nas_bench_201_network
 from keras_khyper.models.nas_bench_201_supernet import NASBench201Supernet
 from keras_khyper.models.presets import Preset, StoredAccuracies
 from keras_khyper.models.uib_network import uib_network
+from keras_khyper.models.uib_supernet import UIBSupernet
 
 __all__ = [
     "KHYPER_ARCHITECTURES",
     "NASBench201Supernet",
     "Preset",
     "StoredAccuracies",
+    "UIBSupernet",
     "khyper_l",
     "khyper_m",
     "khyper_s",

@@ -70,7 +70,6 @@ class NASBench201Supernet(Supernet):
         self.num_classes = num_classes
         self.channels = channels
         self.num_cells = num_cells
-        self.image_shape = None
         generator = self.make_generator
         self.stem_conv = GeneratedConv2D(
             channels, 3, generator=generator(), name="stem_conv"
@@ -108,7 +107,6 @@ class NASBench201Supernet(Supernet):
             shape = (*shape[:-1], layer.channels)
         self.head_bn.build(shape)
         self.classifier.build((None, shape[-1]))
-        self.image_shape = tuple(input_shape[1:])
 
     def body(self, x, route):
         """Return logits: [B, Y], or [S, B, Y] on a fair route."""
@@ -179,16 +177,6 @@ class NASBench201Supernet(Supernet):
             "channels": self.channels,
             "num_cells": self.num_cells,
         }
-
-    def _image_shape(self):
-        # What the supernet was built for: the deployed subnet's input.
-        if self.image_shape is None or None in self.image_shape:
-            raise ValueError(
-                "The image size of a deployed subnet is that of the supernet: build "
-                "it first, e.g. supernet.build((None, 32, 32, 3)). Received: "
-                f"image_shape={self.image_shape}"
-            )
-        return self.image_shape
 
     def get_config(self):
         """Return the constructor's arguments."""

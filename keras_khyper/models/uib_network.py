@@ -27,7 +27,7 @@ def uib_network(
 ) -> keras.Model:
     """Builds the network of one architecture of Universal Inverted Bottlenecks.
 
-    3x3 convolution of stride 2, BN, ReLU -> the blocks -> MobileNetV3's head (paper
+    3x3 convolution, BN, ReLU -> the blocks -> MobileNetV3's head (paper
     appendix A.3). The model is a functional Keras model made of stock layers: it is
     saved, loaded and exported without this package. A convolution of stride 2 pads
     (k - 1) // 2 on each side, so that it halves a size and rounds up.
@@ -73,7 +73,8 @@ def uib_network(
         "batch_norm_epsilon": batch_norm_epsilon,
     }
     inputs = layers.Input(input_shape, name="image")
-    x = _Stem(space.stem_channels, name="stem", **norm).lay_out(inputs)
+    stem = _Stem(space.stem_channels, space.stem_strides, name="stem", **norm)
+    x = stem.lay_out(inputs)
     for block in blocks:
         x = UniversalInvertedBottleneck(
             block.channels,
@@ -95,16 +96,17 @@ def uib_network(
 
 
 class _Stem(PlainLayers):
-    """3x3 convolution of stride 2, BN, ReLU."""
+    """3x3 convolution, BN, ReLU."""
 
-    def __init__(self, filters, **kwargs):
+    def __init__(self, filters, strides, **kwargs):
         super().__init__(**kwargs)
         self.filters = filters
+        self.strides = strides
 
     def make_sublayers(self, in_channels):
         del in_channels
         return [
-            *self._conv(self.filters, 3, "conv", strides=2),
+            *self._conv(self.filters, 3, "conv", strides=self.strides),
             self._batch_norm("bn"),
             self._activation("relu", "relu"),
         ]

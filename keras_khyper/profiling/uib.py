@@ -100,7 +100,7 @@ def _convolutions(
 ) -> Iterator[_Conv]:
     archs = space.validate(archs)
     one = np.ones(archs.shape[:-1], np.int64)
-    size = _halved(image_size)
+    size = _halved(image_size) if space.stem_strides == 2 else image_size
     inputs = space.stem_channels * one
     yield _Conv(9 * image_channels * inputs, 2 * inputs, size[0] * size[1])
     operations = np.moveaxis(archs[..., 2 * space.num_stages :], -1, 0)  # [B, ...]

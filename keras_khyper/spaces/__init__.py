@@ -6,9 +6,15 @@ from keras_khyper.spaces.protocol import SpaceLike
 from keras_khyper.spaces.search_space import SearchSpace
 from keras_khyper.spaces.staged_space import StagedSpace
 from keras_khyper.spaces.uib import UIBSpace
-from keras_khyper.spaces.uib_blocks import UIBBlock, UIBOperation, UIBStage
+from keras_khyper.spaces.uib_blocks import (
+    STRUCTURES,
+    UIBBlock,
+    UIBOperation,
+    UIBStage,
+)
 
 __all__ = [
+    "STRUCTURES",
     "FairSets",
     "NASBench201",
     "SearchSpace",

@@ -4,6 +4,8 @@ Shapes: `n` architectures, `M` sets, `D` decisions, `K` candidates.
 """
 
 import dataclasses
+import functools
+from collections.abc import Callable
 
 import numpy as np
 
@@ -91,7 +93,12 @@ class FairSets:
         return unpacked
 
 
-def pack(archs: np.ndarray, num_candidates: int) -> FairSets:
+def pack(
+    archs: np.ndarray,
+    num_candidates: int,
+    columns: np.ndarray | None = None,
+    complete: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> FairSets:
     """Packs architectures into few fair sets.
 
     Set by set: the row that fits the fewest others begins, then the row is added
@@ -101,28 +108,34 @@ def pack(archs: np.ndarray, num_candidates: int) -> FairSets:
     Args:
         archs: int `[n, D]`, valid, duplicates allowed.
         num_candidates: K.
+        columns: int `[n, C]`: rows fit together that differ everywhere; the
+            architectures themselves by default. At most K rows may fit.
+        complete: adds fillers to `[m, D]` up to `[K, D]`; by default those that make
+            columns permutations.
 
     Returns:
         The `FairSets`.
     """
+    columns = archs if columns is None else columns
+    complete = complete or functools.partial(_complete, num_candidates=num_candidates)
     num_archs, num_decisions = archs.shape
     num_blocks = -(-num_archs // _BLOCK_SIZE)
     groups: list[np.ndarray] = []
     for first in range(num_blocks):
         # Strided, because neighbours in a sorted list hardly ever fit together.
         rows = np.arange(first, num_archs, num_blocks)
-        groups += [rows[group] for group in _clash_free(archs[rows])]
+        groups += [rows[group] for group in _clash_free(columns[rows])]
 
     positions = np.full((len(groups), num_candidates), -1, np.int64)
     sets = np.empty((len(groups), num_candidates, num_decisions), np.int64)
     for index, group in enumerate(groups):
         positions[index, : len(group)] = group
-        sets[index] = _complete(archs[group], num_candidates)
+        sets[index] = complete(archs[group])
     return FairSets(sets, positions)
 
 
 def _clash_free(archs: np.ndarray) -> list[list[int]]:
-    """Splits `[n, D]` into groups of rows that differ at every decision."""
+    """Splits `[n, C]` into groups of rows that differ at every decision."""
     fits = np.ones((len(archs), len(archs)), bool)  # [n, n]
     for column in archs.T:
         fits &= column[:, None] != column[None, :]

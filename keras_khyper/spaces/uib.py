@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from keras_khyper.spaces.packing import FairSets
 from keras_khyper.spaces.staged_space import StagedSpace
 from keras_khyper.spaces.uib_blocks import (
     STRUCTURES,
@@ -20,6 +21,7 @@ from keras_khyper.spaces.uib_blocks import (
     check_sizes,
     uib_operations,
 )
+from keras_khyper.spaces.uib_packing import pack_structures
 
 
 class UIBSpace(StagedSpace):
@@ -35,8 +37,9 @@ class UIBSpace(StagedSpace):
     Args:
         stages: one `UIBStage` for each stage.
         kernel_sizes: candidates of each depthwise convolution, odd.
-        stem_channels: channels of the 3x3 convolution of stride 2 at the start.
+        stem_channels: channels of the 3x3 convolution at the start.
         head_channels: channels of the head's two 1x1 convolutions.
+        stem_strides: of the convolution at the start: 2, or 1 for small images.
 
     Raises:
         TypeError: if `stages` holds anything else or a size is no integer.
@@ -60,6 +63,7 @@ class UIBSpace(StagedSpace):
         kernel_sizes: Sequence[int] = (3, 5),
         stem_channels: int = 32,
         head_channels: Sequence[int] = (960, 1280),
+        stem_strides: int = 2,
     ) -> None:
         self.stages = tuple(stages)
         if not self.stages:
@@ -83,6 +87,11 @@ class UIBSpace(StagedSpace):
                 "`head_channels` must be two sizes, before and behind the pooling. "
                 f"Received: head_channels={head_channels!r}"
             )
+        if stem_strides not in (1, 2):
+            raise ValueError(
+                f"`stem_strides` must be 1 or 2. Received: stem_strides={stem_strides}"
+            )
+        self.stem_strides = int(stem_strides)
         self.block_operations = uib_operations(self.kernel_sizes)
         super().__init__(
             [stage.depths for stage in self.stages],
@@ -114,6 +123,7 @@ class UIBSpace(StagedSpace):
             "kernel_sizes": list(self.kernel_sizes),
             "stem_channels": self.stem_channels,
             "head_channels": list(self.head_channels),
+            "stem_strides": self.stem_strides,
         }
 
     @classmethod
@@ -165,6 +175,52 @@ class UIBSpace(StagedSpace):
                 )
                 blocks.append(block)
         return blocks
+
+    @property
+    def operation_structures(self) -> np.ndarray:
+        """The structure of each operation, an index in `STRUCTURES`: int64 `[K]`."""
+        return np.array([STRUCTURES.index(o.structure) for o in self.block_operations])
+
+    def structures(self, archs: ArrayLike) -> np.ndarray:
+        """The structure of each block, an index in `STRUCTURES`, int64 `[..., B]`.
+
+        0 where the block is absent.
+        """
+        return self.operation_structures[
+            self.validate(archs)[..., 2 * self.num_stages :]
+        ]
+
+    def pack(self, archs: ArrayLike) -> FairSets:
+        """Packs architectures into few fair sets, the shape of a training step.
+
+        In a fair set no two of the four subnets give one block the same structure;
+        sizes are free. Two random architectures of the paper's space hardly ever
+        fit, so that most of their sets hold one and three fillers.
+
+        Args:
+            archs: integers `[n, D]`.
+
+        Returns:
+            The `FairSets`, of four; the first row of a set is never a filler.
+
+        Raises:
+            TypeError: if the entries are not integers.
+            ValueError: if `archs` is invalid or not a list of architectures.
+
+        Example:
+            >>> import keras_khyper as kk
+            >>> space = kk.spaces.UIBSpace()
+            >>> sets = space.pack([space.smallest("IB_k3"), space.largest()])
+            >>> sets.num_sets
+            1
+        """
+        archs = self.validate(archs)
+        if archs.ndim != 2:
+            raise ValueError(
+                f"`archs` must have shape [n, {self.num_decisions}]. "
+                f"Received: archs.shape={archs.shape}"
+            )
+        return pack_structures(self, archs)
 
     def smallest(self, operation: str = "FFN") -> np.ndarray:
         """Least depth and channels everywhere, one operation in every block.
@@ -284,9 +340,8 @@ class UIBSpace(StagedSpace):
             TypeError: if the entries are not integers.
             ValueError: if `archs` is invalid.
         """
-        structures = [STRUCTURES.index(o.structure) for o in self.block_operations]
-        chosen = np.array(structures)[self.validate(archs)[..., 2 * self.num_stages :]]
-        return _one_hot(chosen, len(STRUCTURES)) * self.present(archs)[..., None]
+        chosen = _one_hot(self.structures(archs), len(STRUCTURES))
+        return chosen * self.present(archs)[..., None]
 
     def encode_size(self, archs: ArrayLike) -> np.ndarray:
         """One-hot depth and channels of each stage, kernel sizes of each block.

@@ -8,6 +8,7 @@ from keras_khyper.training.callbacks import (
 )
 from keras_khyper.training.recalibration import Recalibrator
 from keras_khyper.training.samplers import SAMPLERS, SPOS, FairNAS, FocusFair, Sampler
+from keras_khyper.training.sandwich import Sandwich
 from keras_khyper.training.supernet import Supernet
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "GeneratorDiagnostics",
     "Recalibrator",
     "Sampler",
+    "Sandwich",
     "Supernet",
 ]

@@ -200,7 +200,8 @@ class GeneratorDiagnostics(keras.callbacks.Callback):
         if self.model.encoder is None:
             return
         archs = space.sample(self.num_archs, seed=self.seed)
-        features, coefficients = self.model.encode(space.encode(archs))
+        encoding = self.model.encode_archs(archs)
+        features, coefficients = self.model.encode(encoding)
         logs["coefficient_entropy"] = _entropy(ops.convert_to_numpy(coefficients))
         distances = [
             distance

@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_khyper import backend
-from keras_khyper.layers.routes import Statistics
+from keras_khyper.layers.norm_statistics import Statistics
 
 
 class LayerwiseStatistics(Statistics):

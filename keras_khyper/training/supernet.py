@@ -11,21 +11,23 @@ from keras import ops
 from keras_khyper import backend
 from keras_khyper.layers.architecture_encoder import ArchitectureEncoder, SimplexNet
 from keras_khyper.layers.kernel_generators import make_generator
-from keras_khyper.layers.routes import (
+from keras_khyper.layers.norm_statistics import (
     BatchStatistics,
-    FairRoute,
     GivenStatistics,
+    TeacherStatistics,
+)
+from keras_khyper.layers.routes import (
+    FairRoute,
     MixtureRoute,
     PathRoute,
     SwitchRoute,
-    TeacherStatistics,
 )
+from keras_khyper.training.architectures import ArchitectureMeaning
 from keras_khyper.training.deployment import materialize
-from keras_khyper.training.samplers import get_sampler
 from keras_khyper.training.step import supernet_step
 
 
-class Supernet(backend.SupernetTrainer, keras.Model):
+class Supernet(ArchitectureMeaning, backend.SupernetTrainer, keras.Model):
     """A network that contains every architecture of a search space.
 
     Called without ``arch`` it is the teacher, the mixture of all candidates
@@ -34,10 +36,12 @@ class Supernet(backend.SupernetTrainer, keras.Model):
     `make_generator`), build them in ``build`` after ``super().build``, and
     write the body once in ``body(x, route)``, where the route chooses
     candidates, kernels and BatchNorm statistics. To deploy subnets they also
-    define `static_network` and `deployed_layers`.
+    define `static_network` and `deployed_layers`. A space whose architectures are
+    more than a candidate per decision says what they mean: `ArchitectureMeaning`.
 
     Args:
-        space: A `keras_khyper.spaces.SearchSpace`.
+        space: A `keras_khyper.spaces.SearchSpace`, or what has its methods
+            `validate` and `pack`.
         generator: Name of the kernel generator: ``"kshot_hypernet"``,
             ``"hypernet"`` (without shots), ``"kshot"`` (N whole kernels) or
             ``"shared"`` (plain weight sharing).
@@ -78,6 +82,7 @@ class Supernet(backend.SupernetTrainer, keras.Model):
         self.num_shots = num_shots
         self.scaling = scaling
         self.seed = seed
+        self.image_shape = None
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.encoder = self._make_encoder()
         self.subnet_loss_metric = keras.metrics.Mean(name="subnet_loss")
@@ -104,10 +109,15 @@ class Supernet(backend.SupernetTrainer, keras.Model):
             )
         return supernet
 
-    def make_generator(self, num_kernels=None):
+    def make_generator(self, num_kernels=None, depthwise=False):
         """Make the kernel generator of one convolution, or of E alike."""
         return make_generator(
-            self.generator, self.rank, self.num_shots, self.scaling, num_kernels
+            self.generator,
+            self.rank,
+            self.num_shots,
+            self.scaling,
+            num_kernels,
+            depthwise,
         )
 
     def _make_encoder(self):
@@ -121,17 +131,17 @@ class Supernet(backend.SupernetTrainer, keras.Model):
         return None
 
     def build(self, input_shape):
-        """Create beta [D, K] and build the encoder."""
-        decisions, candidates = self.space.num_decisions, self.space.num_candidates
+        """Create beta and build the encoder."""
         self.arch_logits = self.add_weight(
             name="arch_logits",
-            shape=(decisions, candidates),
+            shape=self.arch_logits_shape,
             initializer="zeros",
             autocast=False,
             dtype="float32",
         )
         if self.encoder is not None:
-            self.encoder.build((None, decisions, candidates))
+            self.encoder.build((None, *self.encoding_shape))
+        self.image_shape = tuple(input_shape[1:])
         self.input_spec = keras.layers.InputSpec(ndim=4, axes={-1: input_shape[-1]})
 
     def body(self, x, route):
@@ -160,7 +170,8 @@ class Supernet(backend.SupernetTrainer, keras.Model):
 
         Args:
             inputs: Images [B, H, W, channels].
-            archs: Integer tensor [K, D] whose columns are permutations.
+            archs: Integer tensor [K, D], no two of which choose the same candidate
+                at a decision.
             statistics: What an earlier call returned, to normalise with; None
                 normalises each subnet with its own batch statistics.
 
@@ -177,15 +188,15 @@ class Supernet(backend.SupernetTrainer, keras.Model):
 
     def run_fair_set(self, inputs, archs, statistics):
         """Run a fair set with any object that normalises: logits [K, B, Y]."""
-        features, coefficients = self.encode(
-            ops.one_hot(archs, self.space.num_candidates)
-        )
+        archs = ops.convert_to_tensor(archs, "int32")
+        features, coefficients = self.encode(self.encode_archs(archs))
         route = FairRoute(
-            ops.convert_to_tensor(archs, "int32"),
+            self.fair_choices(archs),
             jit_compile=self._uses_xla(),
             features=features,
             coefficients=coefficients,
             statistics=statistics,
+            sizes=self.sizes(archs),
         )
         logits = self.body(ops.cast(inputs, self.compute_dtype), route)
         if len(logits.shape) == 2:  # nothing on the way depended on the subnet
@@ -226,7 +237,8 @@ class Supernet(backend.SupernetTrainer, keras.Model):
     def _teacher_route(self, training):
         weights = ops.softmax(self.arch_logits)
         # beta only balances operations: no gradient through the encoder.
-        features, coefficients = self.encode(ops.stop_gradient(weights)[None])
+        encoding = self.encode_teacher(ops.stop_gradient(weights))
+        features, coefficients = self.encode(encoding[None])
         return MixtureRoute(
             weights,
             features=features,
@@ -238,20 +250,22 @@ class Supernet(backend.SupernetTrainer, keras.Model):
         if ops.is_tensor(arch):
             # A known architecture runs its own operations only.
             arch = backend.read_archs(arch)
-        weights = ops.one_hot(
-            ops.convert_to_tensor(arch, "int32"), self.space.num_candidates
-        )
-        features, coefficients = self.encode(weights[None])
-        kind, choices = MixtureRoute, weights
+        archs = ops.convert_to_tensor(arch, "int32")[None]
+        features, coefficients = self.encode(self.encode_archs(archs))
+        choices = self.choices(arch)
         if isinstance(arch, list | tuple):
-            kind, choices = PathRoute, arch
+            kind = PathRoute
         elif switch:
-            kind, choices = SwitchRoute, arch
+            kind = SwitchRoute
+        else:
+            kind = MixtureRoute
+            choices = ops.one_hot(choices, self.arch_logits_shape[1])
         return kind(
             choices,
             features=features,
             coefficients=coefficients,
             statistics=statistics,
+            sizes=self.sizes(archs),
         )
 
     def _uses_xla(self):
@@ -325,7 +339,7 @@ class Supernet(backend.SupernetTrainer, keras.Model):
         }
         for name, value in self._options.items():
             setattr(self, name, value)
-        self.sampler = get_sampler(sampler)
+        self.sampler = self.make_sampler(sampler)
         if loss is None:
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         self.teacher_loss = keras.losses.get(loss)
@@ -374,7 +388,12 @@ class Supernet(backend.SupernetTrainer, keras.Model):
         )
 
     def deployed_layers(self, arch):
-        """Return a dict: layer name in the static network -> supernet layer."""
+        """Return a dict: layer name in the static network -> supernet layer.
+
+        Or a list of layers, whose weights stand one after the other. Where the
+        network's weights are smaller, they are the first channels and the centre of
+        the kernel.
+        """
         raise TypeError(
             "To deploy subnets a supernet must define deployed_layers(arch). "
             f"Received: supernet={type(self).__name__}"
@@ -386,13 +405,24 @@ class Supernet(backend.SupernetTrainer, keras.Model):
         Args:
             arch: D integers.
             calibration_data: Normalised training images [n, H, W, channels]
-                whose BatchNorm statistics the model gets; the paper takes 2,048.
-            batch_size: As in `recalibrate`.
+                whose BatchNorm statistics the model gets; the paper takes 2,048. Or
+                a `Recalibrator` of them, which is traced once for many subnets.
+            batch_size: As in `Recalibrator`, made of images.
 
         Returns:
             The `static_network` with generated kernels and those statistics.
         """
         return materialize(self, arch, calibration_data, batch_size)
+
+    def _image_shape(self):
+        # What the supernet was built for: the deployed subnet's input.
+        if self.image_shape is None or None in self.image_shape:
+            raise ValueError(
+                "The image size of a deployed subnet is that of the supernet: build "
+                "it first, e.g. supernet.build((None, 32, 32, 3)). Received: "
+                f"image_shape={self.image_shape}"
+            )
+        return self.image_shape
 
     def seed_states(self):
         """Return the state variables of every random generator in the model."""

@@ -5,7 +5,12 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_khyper.layers import GeneratedConv2D, KShotHypernetKernel, SharedKernel
+from keras_khyper.layers import (
+    GeneratedConv2D,
+    GeneratedDepthwiseConv2D,
+    KShotHypernetKernel,
+    SharedKernel,
+)
 
 
 def to_numpy(x):
@@ -83,6 +88,53 @@ def test_a_shared_kernel_needs_no_architecture(arrays):
     np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("kernel_size", [1, 3, 5])
+@pytest.mark.parametrize("strides", [1, 2])
+@pytest.mark.parametrize("generated", [False, True])
+def test_a_depthwise_convolution_is_one_of_each_channel(
+    arrays, kernel_size, strides, generated
+):
+    generator = SharedKernel(depthwise=True)
+    if generated:
+        generator = None
+    conv = GeneratedDepthwiseConv2D(3, kernel_size, strides, generator)
+    output = to_numpy(conv(*arrays.values()))
+    rows = [arrays[name][None] for name in ("features", "coefficients")]
+    kernel = to_numpy(conv.kernels(*map(ops.convert_to_tensor, rows)))[0]
+    assert kernel.shape == (kernel_size, kernel_size, 3, 1)
+    for channel in range(3):
+        expected = explicit_convolution(
+            arrays["x"][..., channel : channel + 1].astype("float64"),
+            kernel[:, :, channel : channel + 1],
+            strides,
+        )
+        np.testing.assert_allclose(
+            output[..., channel], expected[..., 0], rtol=1e-4, atol=1e-5
+        )
+    assert conv.compute_output_shape(arrays["x"].shape) == output.shape
+    if generated:  # A [N, C, h], B [h, k*k]
+        assert conv.count_params() == 3 * 4 * 5 + 4 * kernel_size**2
+
+
+@pytest.mark.parametrize("strides", [1, 2])
+@pytest.mark.parametrize("layer", [GeneratedConv2D, GeneratedDepthwiseConv2D])
+def test_the_centre_of_a_kernel_is_the_smaller_convolution(arrays, strides, layer):
+    generator = SharedKernel(depthwise=layer is GeneratedDepthwiseConv2D)
+    conv = layer(3, 7, strides, generator)
+    conv.build(arrays["x"].shape)
+    kernel = conv.kernels()[0]
+    x = ops.convert_to_tensor(arrays["x"])
+    for size in (1, 3, 5, 7):
+        small = layer(3, size, strides, generator)
+        margin = (7 - size) // 2
+        centre = kernel[margin : margin + size, margin : margin + size]
+        np.testing.assert_allclose(
+            to_numpy(conv.convolve(x, conv.centre(kernel, size))),
+            to_numpy(small.convolve(x, centre)),
+            atol=1e-5,
+        )
+
+
 def test_the_kernel_is_generated_in_float32_and_cast(arrays):
     conv = GeneratedConv2D(
         7, 3, generator=KShotHypernetKernel(4, 5), dtype="mixed_bfloat16"
@@ -115,3 +167,5 @@ def test_errors(arrays):
         GeneratedConv2D(4, 2)
     with pytest.raises(ValueError, match="features_shape=None"):
         GeneratedConv2D(4, 3)(arrays["x"])
+    with pytest.raises(ValueError, match="as many filters. Received: filters=4"):
+        GeneratedDepthwiseConv2D(4, 3)(*arrays.values())

@@ -90,6 +90,27 @@ def test_kernel_e_of_a_stack_has_its_own_weights_and_its_own_architecture(
         np.testing.assert_allclose(to_numpy(alone)[0], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("scaling", SCALINGS)
+@pytest.mark.parametrize("name", sorted(GENERATORS))
+@pytest.mark.parametrize("channels", [16, 96])
+def test_depthwise_kernels_start_with_hes_deviation(name, scaling, channels):
+    """Of the fan-in k*k, whatever the channels; coefficients equal, z typical."""
+    keras.utils.set_random_seed(3)
+    generator = make_generator(name, 32, 8, scaling, depthwise=True)
+    generator.build((5, 5, channels, 1))
+    rng = np.random.default_rng(0)
+    # The literal form's z has entries of variance 1, the others' the norm of I.
+    features = rng.normal(size=(1, 32, 32)).astype("float32")
+    shots = generator.num_shots
+    equal = 1 / shots
+    if scaling != "literal":
+        features, equal = np.eye(32, dtype="float32")[None], 1 / np.sqrt(shots)
+    coefficients = np.full((1, shots), equal, "float32")
+    kernels = to_numpy(generator(features, coefficients))
+    assert kernels.shape == (1, 5, 5, channels, 1)
+    assert kernels.std() == pytest.approx(np.sqrt(2 / 25), rel=0.2)
+
+
 @pytest.mark.parametrize("name", sorted(GENERATORS))
 def test_a_stack_starts_as_that_many_different_generators(name):
     """He's deviation for each, with equal coefficients and z the identity."""

@@ -78,6 +78,31 @@ def test_normalize_uses_the_given_statistics(layer, x):
     np.testing.assert_array_equal(before, moving(layer))
 
 
+@pytest.mark.parametrize("mask", [[1.0, 0.0, 0.5], 0.0, -2.0], ids=str)
+def test_a_mask_multiplies_the_output(layer, x, mask):
+    """Statistics are those of the inputs; zeros are exact."""
+    given = [np.array(v, "float32") for v in ([1.0, -2.0, 3.0], [0.5, 2.0, 1.0])]
+    tensors = [ops.convert_to_tensor(value) for value in (x, *given)]
+    masked = layer.masked(ops.convert_to_tensor(mask, "float32"))
+    assert masked.name == layer.name
+    batch = x.astype("float64").mean((0, 1, 2)), x.astype("float64").var((0, 1, 2))
+    y, mean, variance = masked.normalize_batch(tensors[0])
+    np.testing.assert_allclose(to_numpy(mean), batch[0], rtol=1e-5)
+    np.testing.assert_allclose(to_numpy(variance), batch[1], rtol=1e-4)
+    before = moving(layer)
+    for output, statistics in (
+        (y, batch),
+        (masked.normalize(*tensors), given),
+        (masked.call(tensors[0]), before),
+        (masked.call(tensors[0], training=True), batch),
+    ):
+        expected = np.array(mask) * normalized(layer, x, *statistics)
+        np.testing.assert_allclose(to_numpy(output), expected, atol=2e-4)
+        assert not to_numpy(output)[..., np.broadcast_to(mask, 3) == 0].any()
+    for old, value, new in zip(before, batch, moving(layer), strict=True):
+        np.testing.assert_allclose(new, 0.7 * old + 0.3 * value, rtol=1e-5)
+
+
 def test_weights_and_config(layer):
     assert [v.name for v in layer.trainable_variables] == ["gamma", "beta"]
     assert [v.name for v in layer.non_trainable_variables] == [

@@ -45,6 +45,15 @@ def test_small_space_with_every_structure_at_every_place():
         assert macs(model) == arch_macs
 
 
+def test_a_stem_without_stride():
+    space = UIBSpace.from_config({**SMALL.get_config(), "stem_strides": 1})
+    arch = space.largest()
+    model = uib_network(space, arch, 7, (21, 30, 1))
+    assert macs(model) == uib_macs(space, arch, 7, 1, image_size=(21, 30))
+    assert macs(model) > 2 * uib_macs(SMALL, arch, 7, 1, image_size=(21, 30))
+    assert trainable_params(model) == uib_params(space, arch, 7, image_channels=1)
+
+
 def test_extremes():
     archs = SPACE.sample(2000, seed=1)
     assert uib_params(SPACE, archs).max() < uib_params(SPACE, SPACE.largest())

@@ -203,6 +203,57 @@ def test_crossover_takes_blocks_from_a_parent_that_has_them(small):
     assert children == mirrored == {f"{a}|{b}" for a in stage1 for b in stage2}
 
 
+def fits(space, first, second):
+    """Whether no block that both have gets one structure: from their strings."""
+    for part, other in zip(
+        space.to_string(first).split("|"), space.to_string(second).split("|"),
+        strict=True,
+    ):  # fmt: skip
+        names = (p.split(":")[1].split(",") for p in (part, other))
+        pairs = zip(*names, strict=False)
+        if any(a.split("_")[0] == b.split("_")[0] for a, b in pairs):
+            return False
+    return True
+
+
+@pytest.mark.parametrize("num", [1, 2, 60])
+def test_packed_sets_are_fair_and_hold_every_architecture(small, space, num):
+    for one in (small, space):
+        archs = one.sample(num, seed=0, unique=False)
+        sets = one.pack(archs)
+        one.validate(sets.archs)
+        assert sets.archs.shape[1:] == (4, one.num_decisions)
+        for members in sets.archs:
+            for first, second in itertools.combinations(members, 2):
+                assert fits(one, first, second)
+        np.testing.assert_array_equal(sets.unpack(sets.archs), archs)
+        assert (sets.positions[:, 0] >= 0).all()
+
+
+def test_sizes_are_free_in_a_set(small):
+    """Four architectures of other structures fill one set, whatever their sizes."""
+    strings = (
+        "4:FFN|8:IB_k3",
+        "8:IB_k3,FFN|8:FFN,IB_k3,IB_k3",
+        "4:ConvNext_k3,IB_k3|8:ExtraDW_k3_k3",
+        "8:ExtraDW_k3_k3|8:ConvNext_k3,FFN,FFN",
+    )
+    archs = [small.from_string(string) for string in strings]
+    assert small.pack(archs).num_sets == 1
+    # A second FFN in a block that another one has needs a second set.
+    archs[0] = small.from_string("4:ExtraDW_k3_k3|8:IB_k3")
+    assert small.pack(archs).num_sets == 2
+
+
+def test_structures(space):
+    arch = space.from_string(
+        "16:IB_k3,FFN|24:FFN,FFN|40:FFN,ConvNext_k5|80:FFN,FFN|112:FFN,FFN|192:"
+        "FFN,FFN|320:ExtraDW_k3_k5"
+    )
+    chosen = space.structures(arch)[space.present(arch)]
+    assert chosen.tolist() == [1, 3, 3, 3, 3, 2, 3, 3, 3, 3, 3, 3, 0]
+
+
 def test_config_round_trip(space, small):
     for one in (space, small):
         config = json.loads(json.dumps(one.get_config()))
@@ -241,6 +292,8 @@ def test_staged_space_of_other_operations():
         (lambda s: UIBSpace(kernel_sizes=[3, 3]), ValueError, r"\[3, 3\]"),
         (lambda s: UIBSpace(head_channels=[960]), ValueError, "two sizes"),
         (lambda s: UIBSpace(stem_channels=0), ValueError, "stem_channels"),
+        (lambda s: UIBSpace(stem_strides=3), ValueError, "stem_strides=3"),
+        (lambda s: s.pack([0] * 40), ValueError, r"shape=\(40,\)"),
         (lambda s: UIBStage([24, 16], [1]), ValueError, "ascending"),
         (lambda s: UIBStage([16], []), ValueError, "depths"),
         (lambda s: UIBStage([16], [1.0]), TypeError, "depths"),

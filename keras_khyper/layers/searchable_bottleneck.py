@@ -1,0 +1,223 @@
+"""The searchable block of the ImageNet space: four structures, each of any size.
+
+Shapes: ``B`` batch, ``H W`` space, ``I O`` channels in and out at the largest width,
+``E = expansion_ratio * I``. A smaller subnet runs at the largest shapes, with zeros
+in the channels that it lacks.
+"""
+
+import numpy as np
+from keras import layers, ops
+
+from keras_khyper.layers.batch_normalization import SubnetBatchNormalization
+from keras_khyper.layers.generated_conv import GeneratedConv2D, GeneratedDepthwiseConv2D
+from keras_khyper.layers.operations import Operation
+from keras_khyper.spaces import STRUCTURES
+
+PARTS = ("start", "expand", "middle", "project")
+
+
+class BottleneckOperation(Operation):
+    """One structure of a block: its branch without the skip connection.
+
+    Every convolution is generated at the largest size. A subnet keeps the first
+    channels, by a mask behind each BatchNorm, and the centre of depthwise kernels.
+    A block beyond the depth of its stage has the mask zero, so that with the skip
+    connection it is the identity.
+
+    Args:
+        structure: One of `STRUCTURES`.
+        decision: Index of the block.
+        channels: O.
+        kernel_size: Largest size of depthwise kernels.
+        expansion_ratio: E / I.
+        strides: 1 or 2; on which convolution, see `UniversalInvertedBottleneck`.
+        generator: Function of a part's name and of ``depthwise`` that makes a
+            `KernelGenerator`.
+        **kwargs: Passed to `keras.layers.Layer`.
+
+    Input shape: [B, H, W, I]. Output shape: [B, ceil(H / strides),
+    ceil(W / strides), O].
+    """
+
+    def __init__(
+        self,
+        structure,
+        decision,
+        channels,
+        kernel_size,
+        expansion_ratio,
+        strides,
+        generator,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.structure = structure
+        self.decision = decision
+        self.channels = channels
+        self.kernel_size = kernel_size
+        self.expansion_ratio = expansion_ratio
+        self.strides = strides
+        self._generator = generator
+        has_start = structure in ("ExtraDW", "ConvNext")
+        has_middle = structure in ("ExtraDW", "IB")
+        has_part = {
+            "start": has_start,
+            "expand": structure != "IB" or expansion_ratio > 1,
+            "middle": has_middle,
+            "project": True,
+        }
+        self.parts = [part for part in PARTS if has_part[part]]
+        # The stride lies on the last of these that there is.
+        self._strided = "middle" if has_middle else "start" if has_start else "expand"
+        self.convs = {}
+        self.norms = {}
+
+    def build(self, input_shape):
+        """Make and build the parts for inputs [B, H, W, I]."""
+        width = input_shape[-1]
+        for part in self.parts:
+            name = f"{self.name}_{part}"
+            strides = self.strides if part == self._strided else 1
+            depthwise = part in ("start", "middle")
+            generator = self._generator(part, depthwise)
+            if depthwise:
+                conv = GeneratedDepthwiseConv2D(
+                    width, self.kernel_size, strides, generator, name=name
+                )
+            else:
+                expanded = self.expansion_ratio * input_shape[-1]
+                filters = expanded if part == "expand" else self.channels
+                conv = GeneratedConv2D(filters, 1, strides, generator, name=name)
+            conv.build((*input_shape[:-1], width))
+            width = conv.filters
+            norm = SubnetBatchNormalization(name=f"{name}_bn")
+            norm.build((*input_shape[:-1], width))
+            self.convs[part], self.norms[part] = conv, norm
+
+    def call(self, x, route, weight=None):
+        """Return the branch's output for ``x``, times ``weight`` if one is given."""
+        sizes = route.sizes_at(self.decision)
+        kernel_sizes, masks = {}, {}
+        if sizes is not None:
+            in_channels, channels, start, middle, present = ops.unstack(sizes)
+            kernel_sizes = {"start": start, "middle": middle}
+            expanded = in_channels * self.expansion_ratio
+            counts = {"start": in_channels, "project": channels}
+            for part in self.parts:
+                width = self.convs[part].filters
+                masks[part] = _first(counts.get(part, expanded), width)
+            masks["project"] *= ops.cast(present, "float32")
+        if weight is not None:
+            masks["project"] = weight * masks.get("project", 1.0)
+        for part in self.parts:
+            x = route.conv(self.convs[part], x, kernel_sizes.get(part))
+            x = route.norm(self.norms[part], x, masks.get(part))
+            if part in ("expand", "middle"):
+                x = ops.relu(x)
+        return x
+
+    @classmethod
+    def weighted(cls, operations, node, route, weights):
+        """Weight the output, in the last BatchNorm; see `Operation.weighted`."""
+        return [
+            operation.call(node.x, route, weight)
+            for operation, weight in zip(operations, weights, strict=True)
+        ]
+
+
+class SearchableBottleneck(layers.Layer):
+    """A block that chooses among four structures (paper §4.2, Eq. 5).
+
+    Args:
+        decision: Index of the block.
+        channels: The candidates of the output width, ascending.
+        in_channels: The candidates of the input width, ascending; None for those of
+            the output, and the same choice.
+        kernel_size: Largest size of depthwise kernels.
+        expansion_ratio: Expanded over input channels.
+        strides: 1 or 2.
+        generator: Function of ``depthwise`` that makes a `KernelGenerator`.
+        share_kernels: Whether the structures share the generators of their parts
+            (expansion, projection, depthwise kernels); each has BatchNorm of its own.
+        **kwargs: Passed to `keras.layers.Layer`.
+
+    Input shape: [B, H, W, I] (or what the route carries). Output shape: [B,
+    ceil(H / strides), ceil(W / strides), O].
+    """
+
+    def __init__(
+        self,
+        decision,
+        channels,
+        in_channels,
+        kernel_size,
+        expansion_ratio,
+        strides,
+        generator,
+        share_kernels=False,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.decision = decision
+        self.channels = channels[-1]
+        self.strides = strides
+        # Only where a subnet's own widths are equal it has a skip connection.
+        self.always_skips = strides == 1 and in_channels is None
+        self.may_skip = (
+            strides == 1
+            and not self.always_skips
+            and bool(set(in_channels) & set(channels))
+        )
+        self._largest_skips = self.may_skip and in_channels[-1] == channels[-1]
+        shared = {}
+
+        def make(part, depthwise):
+            if not share_kernels:
+                return generator(depthwise=depthwise)
+            if part not in shared:
+                shared[part] = generator(depthwise=depthwise)
+            return shared[part]
+
+        self.operations = [
+            BottleneckOperation(
+                structure,
+                decision,
+                self.channels,
+                kernel_size,
+                expansion_ratio,
+                strides,
+                make,
+                name=f"{self.name}_{structure.lower()}",
+            )
+            for structure in STRUCTURES
+        ]
+
+    def build(self, input_shape):
+        """Build every structure for inputs [B, H, W, I]."""
+        for operation in self.operations:
+            operation.build(input_shape)
+
+    def call(self, x, route):
+        """Run the block along ``route``."""
+        y = route.choose(x, self.operations, self.decision)
+        if self.always_skips:
+            return route.add(x, y)
+        if self.may_skip and (route.sizes is not None or self._largest_skips):
+            return route.add(route.map_sized(self._skip, x, self.decision), y)
+        return y
+
+    def _skip(self, x, sizes):
+        # Channels beyond the narrower of the two are zero where widths are equal.
+        more = self.channels - x.shape[-1]
+        x = x[..., : self.channels]
+        if more > 0:
+            x = ops.pad(x, ((0, 0), (0, 0), (0, 0), (0, more)))
+        if sizes is None:
+            return x
+        return x * ops.cast(ops.equal(sizes[0], sizes[1]), x.dtype)
+
+
+def _first(count, width):
+    # Ones in the first channels: float32 [width].
+    channels = ops.convert_to_tensor(np.arange(width), "int32")
+    return ops.cast(ops.less(channels, count), "float32")

@@ -1,0 +1,299 @@
+"""The supernet of the ImageNet space.
+
+Shapes: ``B`` batch, ``H W`` space, ``S`` subnets, ``D`` decisions, ``Y`` classes.
+"""
+
+import keras
+from keras import ops
+
+from keras_khyper.layers.batch_normalization import SubnetBatchNormalization
+from keras_khyper.layers.generated_conv import GeneratedConv2D
+from keras_khyper.layers.searchable_bottleneck import SearchableBottleneck
+from keras_khyper.layers.traced_uib_space import TracedUIBSpace
+from keras_khyper.models.uib_network import uib_network
+from keras_khyper.profiling.uib import uib_macs, uib_params
+from keras_khyper.spaces import STRUCTURES, UIBSpace
+from keras_khyper.training.samplers import SAMPLERS
+from keras_khyper.training.sandwich import Sandwich
+from keras_khyper.training.supernet import Supernet
+
+
+@keras.saving.register_keras_serializable(package="keras_khyper")
+class UIBSupernet(Supernet):
+    """All networks of a `UIBSpace` in one (paper §4.2, appendix A.1 and A.3).
+
+    3x3 convolution, BatchNorm, ReLU, the blocks, MobileNetV3's head. Each block has
+    four structures, ExtraDW, IB, ConvNext and FFN, with kernel generators and
+    BatchNorm of their own. All but the classifier is generated.
+
+    The teacher is the network of the largest size, whose blocks mix their structures
+    by softmax(beta), beta [blocks, 4] (Eq. 5). A subnet takes one structure per block,
+    the first channels of each layer, the centre of depthwise kernels and the first
+    blocks of each stage. All run at the largest shapes, with masks, so that one
+    traced graph serves every architecture; the masked channels are zero, and the
+    logits those of the small network that `materialize` returns.
+
+    `compile` takes a `Sandwich`, or the sampler of structures, or its name, and then
+    makes one: by default four subnets per step, the smallest size, the largest and
+    two random ones, their structures drawn Focus-Fair.
+
+    The encoder reads topology and size, see `TracedUIBSpace.encode`; the teacher's
+    encoding is the mean over its structures.
+
+    Args:
+        num_classes: Y.
+        space: A `UIBSpace`; the paper's by default.
+        dropout_rate: Share of the head's features dropped while the teacher trains.
+        share_kernels: Whether the structures of a block share the generators of
+            their expansion, projection and depthwise kernels.
+        generator: A kernel generator's name, see `Supernet`.
+        rank: Rank of the generators (h in the paper).
+        num_shots: Size of the weight dictionaries (N in the paper).
+        scaling: How generators start, see `KShotHypernetKernel`.
+        seed: Seed of the samplers' and dropout's random states.
+        **kwargs: Passed to `keras.Model`.
+
+    Input shape: [B, H, W, image channels]. Output shape: logits [B, Y].
+
+    Raises:
+        TypeError: ``space`` is no `UIBSpace`.
+
+    Example:
+    >>> space = kk.spaces.UIBSpace(
+    ...     [kk.spaces.UIBStage([16, 24], [1, 2]),
+    ...      kk.spaces.UIBStage([32, 40], [2, 3], strides=2)],
+    ...     stem_channels=16, head_channels=(96, 128), stem_strides=1,
+    ... )
+    >>> supernet = kk.models.UIBSupernet(10, space, rank=16, num_shots=16)
+    >>> supernet.build((None, 32, 32, 3))
+    >>> supernet.compile("sgd", sampler="focus_fair")
+    >>> logits = supernet(images)                                # teacher
+    >>> logits = supernet(images, arch=space.smallest())         # a subnet
+    """
+
+    def __init__(
+        self,
+        num_classes=1000,
+        space=None,
+        dropout_rate=0.2,
+        share_kernels=False,
+        generator="kshot_hypernet",
+        rank=32,
+        num_shots=64,
+        scaling="orthogonal",
+        seed=None,
+        **kwargs,
+    ):
+        space = UIBSpace() if space is None else space
+        if not isinstance(space, UIBSpace):
+            raise TypeError(f"space must be a UIBSpace. Received: space={space!r}")
+        super().__init__(space, generator, rank, num_shots, scaling, seed, **kwargs)
+        self.num_classes = num_classes
+        self.dropout_rate = dropout_rate
+        self.share_kernels = share_kernels
+        self._traced = TracedUIBSpace(space)
+        filters, features = space.head_channels
+        self.stem_conv = self._conv(
+            space.stem_channels, 3, "stem_conv", space.stem_strides
+        )
+        self.stem_bn = SubnetBatchNormalization(name="stem_bn")
+        self.blocks = self._make_blocks()
+        self.head_conv = self._conv(filters, 1, "head_conv")
+        self.head_bn = SubnetBatchNormalization(name="head_bn")
+        self.head_features = self._conv(features, 1, "head_features")
+        self.head_bias = _Bias(name="head_bias")
+        self.dropout = keras.layers.Dropout(dropout_rate, seed=seed, name="dropout")
+        self.classifier = keras.layers.Dense(num_classes, name="head_classifier")
+
+    def _conv(self, filters, kernel_size, name, strides=1):
+        generator = self.make_generator()
+        return GeneratedConv2D(filters, kernel_size, strides, generator, name=name)
+
+    def _make_blocks(self):
+        blocks, in_channels = [], (self.space.stem_channels,)
+        for index, stage in enumerate(self.space.stages):
+            for place in range(stage.max_depth):
+                block = SearchableBottleneck(
+                    len(blocks),
+                    stage.channels,
+                    None if place else in_channels,
+                    max(self.space.kernel_sizes),
+                    stage.expansion_ratio,
+                    1 if place else stage.strides,
+                    self.make_generator,
+                    self.share_kernels,
+                    name=f"stage{index + 1}_block{place + 1}",
+                )
+                blocks.append(block)
+            in_channels = stage.channels
+        return blocks
+
+    # What architectures mean.
+
+    @property
+    def arch_logits_shape(self):
+        """Shape of beta: blocks and structures."""
+        return self.space.num_blocks, len(STRUCTURES)
+
+    @property
+    def encoding_shape(self):
+        """Shape of an architecture's encoding, see `TracedUIBSpace`."""
+        return self._traced.encoding_shape
+
+    def encode_archs(self, archs):
+        """Return the encodings [S, *encoding_shape] of architectures [S, D]."""
+        return self._traced.encode(ops.convert_to_tensor(archs, "int32"))
+
+    def encode_teacher(self, weights):
+        """Return the teacher's encoding, of softmax(beta)."""
+        return self._traced.encode_teacher(weights)
+
+    def choices(self, arch):
+        """Return the structure of each block; see `Supernet.choices`."""
+        if isinstance(arch, list | tuple):
+            chosen = list(arch[2 * self.space.num_stages :])
+            return self.space.operation_structures[chosen].tolist()
+        return self._traced.structures(arch)
+
+    def fair_choices(self, archs):
+        """Return the structures of a fair set [4, D], completed to permutations."""
+        return self._traced.fair_structures(archs)
+
+    def sizes(self, archs):
+        """Return the sizes of architectures [S, D] at each block: [S, blocks, 5]."""
+        return self._traced.sizes(archs)
+
+    def make_sampler(self, sampler):
+        """Return a `Sandwich`, or another sampler of whole architectures."""
+        if isinstance(sampler, str) or type(sampler) in SAMPLERS.values():
+            return Sandwich(self.space, sampler)
+        if isinstance(sampler, Sandwich) and sampler.space != self.space:
+            raise ValueError(
+                "The sampler must draw from the supernet's space. Received: "
+                f"space={sampler.space} for a supernet of {self.space}"
+            )
+        return super().make_sampler(sampler)
+
+    def build(self, input_shape):
+        """Build every layer for images [B, H, W, image channels]."""
+        super().build(input_shape)
+        self.stem_conv.build(input_shape)
+        shape = self.stem_conv.compute_output_shape(input_shape)
+        self.stem_bn.build(shape)
+        for block in self.blocks:
+            block.build(shape)
+            shape = (*shape[:-1], block.channels)
+        self.head_conv.build(shape)
+        shape = (*shape[:-1], self.head_conv.filters)
+        self.head_bn.build(shape)
+        self.head_features.build(shape)
+        features = self.head_features.filters
+        self.head_bias.build((None, 1, 1, features))
+        self.classifier.build((None, features))
+
+    def body(self, x, route):
+        """Return logits: [B, Y], or [S, B, Y] on a fair route."""
+        x = route.norm(self.stem_bn, route.conv(self.stem_conv, x))
+        x = route.map(ops.relu, x)
+        for block in self.blocks:
+            x = block(x, route=route)
+        x = route.norm(self.head_bn, route.conv(self.head_conv, x))
+        x = route.map(_pool, route.map(ops.hard_swish, x))  # [B, 1, 1, filters]
+        x = route.map(self.head_bias, route.conv(self.head_features, x))
+        x = route.map(lambda part: _flatten(ops.hard_swish(part)), x)
+        # In the teacher's training alone, as weight decay: the paper does not say.
+        dropout = route.statistics.regularizes
+        x = route.map(lambda part: self.dropout(part, training=dropout), x)
+        logits = route.map(self.classifier, x)
+        return ops.stack(logits) if isinstance(logits, list) else logits
+
+    def subnet_params(self, archs):
+        """Trainable parameters of ``archs`` [..., D] as deployed, in closed form.
+
+        Returns:
+            int64 array [...].
+        """
+        return uib_params(self.space, archs, self.num_classes, self._image_shape()[2])
+
+    def subnet_macs(self, archs):
+        """Multiply-accumulates of ``archs`` [..., D] per image, in closed form.
+
+        Returns:
+            int64 array [...].
+        """
+        height, width, image_channels = self._image_shape()
+        return uib_macs(
+            self.space, archs, self.num_classes, image_channels, (height, width)
+        )
+
+    def static_network(self, arch):
+        """Return the plain network of ``arch`` with untrained weights."""
+        return uib_network(
+            self.space,
+            arch,
+            self.num_classes,
+            self._image_shape(),
+            dropout_rate=self.dropout_rate,
+        )
+
+    def deployed_layers(self, arch):
+        """Return a dict: layer name in the static network -> supernet layers."""
+        arch = self.space.validate(arch)
+        layers = {
+            "stem_conv": self.stem_conv,
+            "stem_bn": self.stem_bn,
+            "head_conv": self.head_conv,
+            "head_bn": self.head_bn,
+            "head_features": [self.head_features, self.head_bias],
+            "head_classifier": self.classifier,
+        }
+        structures, present = self.space.structures(arch), self.space.present(arch)
+        for block, structure, there in zip(
+            self.blocks, structures, present, strict=True
+        ):
+            operation = block.operations[structure]
+            for part in operation.parts if there else ():
+                layers[f"{block.name}_{part}"] = operation.convs[part]
+                layers[f"{block.name}_{part}_bn"] = operation.norms[part]
+        return layers
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "num_classes": self.num_classes,
+            "space": self.space.get_config(),
+            "dropout_rate": self.dropout_rate,
+            "share_kernels": self.share_kernels,
+            "generator": self.generator,
+            "rank": self.rank,
+            "num_shots": self.num_shots,
+            "scaling": self.scaling,
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """Make the supernet from `get_config`."""
+        del custom_objects
+        return cls(**{**config, "space": UIBSpace.from_config(config["space"])})
+
+
+class _Bias(keras.layers.Layer):
+    """Adds a bias to the last axis."""
+
+    def build(self, input_shape):
+        self.bias = self.add_weight(
+            name="bias", shape=(input_shape[-1],), initializer="zeros"
+        )
+
+    def call(self, x):
+        return x + self.bias
+
+
+def _pool(x):
+    return ops.mean(x, axis=(1, 2), keepdims=True)
+
+
+def _flatten(x):
+    return ops.reshape(x, (-1, x.shape[-1]))

@@ -1,0 +1,95 @@
+"""The sandwich rule for spaces whose architectures have sizes.
+
+Shapes: ``B`` blocks, ``D`` decisions, ``S`` subnets.
+"""
+
+import keras
+from keras import ops
+
+from keras_khyper.layers.traced_uib_space import TracedUIBSpace
+from keras_khyper.spaces import UIBSpace
+from keras_khyper.training.samplers import Sampler, get_sampler
+
+
+@keras.saving.register_keras_serializable(package="keras_khyper")
+class Sandwich(Sampler):
+    """Sizes by the sandwich rule, structures by another sampler (appendix A.1).
+
+    Of the S subnets one has the smallest size, one the largest, the others random
+    ones (Yu et al., 2020, BigNAS): depth and channels of each stage and the kernel
+    sizes of each block, each drawn uniformly. Structures are drawn for all blocks
+    before sizes are, which draw gets which size is random: so no size is tied to
+    the structures that come first. With a fair sampler each structure of each
+    block belongs to exactly one subnet; it is trained unless the block lies beyond
+    that subnet's depth.
+
+    `UIBSupernet.compile` makes one of the name of the sampler of structures.
+
+    Args:
+        space: A `UIBSpace`.
+        structures: A `Sampler` or its name: of structures, given beta [B, 4].
+        extremes: Whether the smallest and the largest size are always drawn; else
+            all are random. A sampler of one subnet draws random ones.
+
+    Raises:
+        TypeError: ``space`` is no `UIBSpace`.
+
+    Example:
+    >>> sampler = kk.training.Sandwich(kk.spaces.UIBSpace(), "focus_fair")
+    >>> archs = sampler.sample(supernet.arch_logits, seed=0)     # int [4, D]
+    """
+
+    def __init__(self, space, structures="focus_fair", extremes=True):
+        if not isinstance(space, UIBSpace):
+            raise TypeError(f"space must be a UIBSpace. Received: space={space!r}")
+        self.space = space
+        self.structures = get_sampler(structures)
+        self.extremes = extremes
+        self._traced = TracedUIBSpace(space)
+
+    @property
+    def is_fair(self):
+        """Whether the structures are drawn without replacement."""
+        return self.structures.is_fair
+
+    def sample(self, arch_logits, seed, shape=()):
+        """Draw architectures [*shape, S, D]; see `Sampler.sample`.
+
+        Args:
+            arch_logits: beta [B, 4], of structures.
+            seed: As in `Sampler.sample`.
+            shape: As in `Sampler.sample`.
+        """
+        if isinstance(seed, int):  # for draws that differ from one another
+            seed = keras.random.SeedGenerator(seed)
+        structures = self.structures.sample(arch_logits, seed, shape)
+        leading = structures.shape[:-1]  # [*shape, S]
+        counts = self._traced.num_size_candidates()
+        uniform = keras.random.uniform((*leading, len(counts)), seed=seed)
+        # In float32 the product may round up to the count itself.
+        sizes = ops.floor(uniform * ops.convert_to_tensor(counts, "float32"))
+        sizes = ops.minimum(ops.cast(sizes, "int32"), counts.astype("int32") - 1)
+        if self.extremes and leading[-1] > 1:
+            rank = ops.argsort(keras.random.uniform(leading, seed=seed), axis=-1)
+            for place, extreme in enumerate(self._traced.extreme_sizes()):
+                here = ops.equal(rank, place)[..., None]
+                extreme = ops.convert_to_tensor(extreme, "int32")
+                sizes = ops.where(here, extreme, sizes)
+        return self._traced.architectures(structures, sizes)
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {
+            "space": self.space.get_config(),
+            "structures": keras.saving.serialize_keras_object(self.structures),
+            "extremes": self.extremes,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        """Make the sampler from `get_config`."""
+        return cls(
+            UIBSpace.from_config(config["space"]),
+            keras.saving.deserialize_keras_object(config["structures"]),
+            config["extremes"],
+        )
