@@ -48,6 +48,11 @@ SCRIPTS = {
         f"{_TINY_SUPERNET} --crop-padding 1 --batches 2 --steps 5 --rounds 1",
     ),
     "latency": ("", f"{_TINY} --archs 3 --rounds 1 --runs 5 --representative 8"),
+    "mobile_latency": (
+        "",
+        "--networks khyper_s mobilenet_v3_large --precisions float32 --image-size 32 "
+        "--rounds 1 --runs 3 --representative 2",
+    ),
 }
 
 
