@@ -3,7 +3,7 @@
     python benchmarks/run_all.py
     python benchmarks/run_all.py --scripts evaluate latency
     python benchmarks/run_all.py --scripts             # only prints the table
-    python benchmarks/run_all.py --smoke               # tiny sizes, about 2 minutes
+    python benchmarks/run_all.py --smoke               # tiny sizes, about 3 minutes
 
 Each script runs in a process of its own, one after the other, and writes its file
 to benchmarks/results. The table holds the ratios of every file there, also those
