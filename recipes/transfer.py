@@ -13,8 +13,9 @@ to test, once, at the end.
 KHyper-S, -M and -L come without trained weights: without `--weights` they start from
 random ones, and a saved model is the better start. A network reads images as it was
 trained on them: give its `--mean` and `--std` (0-255), or those of your training images
-are taken. Model, TFLite file, history and result.json go to runs/transfer/. The smoke
-run fine-tunes a tiny network on generated images: half a minute on two CPU cores.
+are taken. Model, TFLite file, history and result.json go to runs/transfer/;
+recipes/mobile.py makes files of the model that read raw pixels and hold the labels. The
+smoke run fine-tunes a tiny network on generated images: half a minute on two CPU cores.
 """
 
 import dataclasses
