@@ -41,8 +41,8 @@ class TFLiteMetadata:
         description: what it does, trained on what.
         labels: the name of each class, in the order of the output; none if empty.
         mean: what the app has to subtract from the pixels (0-255), a value per
-            channel. None if the model reads raw pixels (`raw_pixel_model`): then
-            the file says 0 and 1.
+            channel; MediaPipe takes one for all. None if the model reads raw pixels
+            (`raw_pixel_model`): then the file says 0 and 1.
         std: what the app has to divide by, likewise.
         version: the model's version.
         author: who made it.
@@ -196,7 +196,7 @@ def _input_table(
     mean = std = None
     if raw_pixels:
         how = "pixels from 0 to 255 as they are; the model normalises them itself"
-        mean, std = np.zeros(channels), np.ones(channels)
+        mean, std = np.zeros(1), np.ones(1)  # one value is for all channels
     elif metadata.mean is not None:
         how = "pixels from 0 to 255, normalised by the app: (pixel - mean) / std"
         mean, std = np.asarray(metadata.mean), np.asarray(metadata.std)

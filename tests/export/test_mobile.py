@@ -223,14 +223,14 @@ def test_float32_file_with_metadata(network, pixels, expected, tmp_path):
     }  # fmt: skip
     image = input_metadata(content)
     assert image.text(0) == "image" and "0 to 255 as they are" in image.text(1)
-    check_normalization(image, [0, 0, 0], [1, 1, 1])
+    check_normalization(image, [0], [1])
     assert image.child(3).scalar(0, number_types.Uint8Flags) == 2  # ImageProperties
     properties = image.child(3).child(1)
     assert properties.scalar(0, number_types.Int8Flags) == 1  # RGB
     size = properties.child(1)
     assert [size.scalar(slot, number_types.Uint32Flags) for slot in (0, 1)] == [8, 8]
-    np.testing.assert_array_equal(image.child(5).floats(0), [255] * 3)
-    np.testing.assert_array_equal(image.child(5).floats(1), [0] * 3)
+    np.testing.assert_array_equal(image.child(5).floats(0), [255])
+    np.testing.assert_array_equal(image.child(5).floats(1), [0])
     (scores,) = root.children(3)[0].children(3)
     (file,) = scores.children(6)
     assert file.text(0) == "labels.txt"
@@ -297,7 +297,7 @@ def test_uint8_file_reads_bytes(network, pixels, expected, tmp_path):
     content = path.read_bytes()
     assert labels_in(content)[1][:3] == list(LABELS)
     image = input_metadata(content)
-    check_normalization(image, [0, 0, 0], [1, 1, 1])
+    check_normalization(image, [0], [1])
     assert image.child(5).floats(0).tolist() == [255.0]
 
 
