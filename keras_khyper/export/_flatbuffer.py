@@ -22,7 +22,7 @@ class AligningBuilder(flatbuffers.Builder):
     read where they lie; Python's generated code does not do it.
     """
 
-    def StartVector(self, elemSize, numElems, alignment):  # noqa: D102, N802, N803
+    def StartVector(self, elemSize, numElems, alignment):  # noqa: D102
         return super().StartVector(
             elemSize, numElems, 16 if elemSize == 1 else alignment
         )

@@ -65,8 +65,9 @@ class TFLiteRunner:
         Returns:
             The outputs [n, ...] as float32, dequantised.
         """
-        images = self.to_input(images)
-        return np.concatenate([self._run(image[None]) for image in images])
+        return np.concatenate(
+            [self._run(self.to_input(image[None])) for image in np.asarray(images)]
+        )
 
     def _run(self, image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         self._interpreter.set_tensor(self._source["index"], image)
