@@ -15,7 +15,6 @@ import pathlib
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -57,23 +56,6 @@ def spread_archs(archs: np.ndarray, macs: np.ndarray, count: int) -> np.ndarray:
     return archs[np.abs(macs[:, None] - targets).argmin(axis=0)]
 
 
-def litert_runner(path: pathlib.Path) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function that runs one image [1, H, W, C] in LiteRT on one thread."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(model_path=str(path), num_threads=1)
-    interpreter.allocate_tensors()
-    source = interpreter.get_input_details()[0]["index"]
-    result = interpreter.get_output_details()[0]["index"]
-
-    def run(image: np.ndarray) -> np.ndarray:
-        interpreter.set_tensor(source, image)
-        interpreter.invoke()
-        return interpreter.get_tensor(result)
-
-    return run
-
-
 def export_subnet(
     settings: Settings, arch: np.ndarray, images: np.ndarray, folder: pathlib.Path
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -108,7 +90,7 @@ def export_subnet(
             representative_data=images if quantization else None,
             verification_data=images,
         )
-        runners[name] = litert_runner(path)
+        runners[name] = kk.export.TFLiteRunner(path)
     known = {
         "arch": arch.tolist(),
         "macs": kk.profiling.macs(network),

@@ -3,7 +3,7 @@
     python benchmarks/run_all.py
     python benchmarks/run_all.py --scripts evaluate latency
     python benchmarks/run_all.py --scripts             # only prints the table
-    python benchmarks/run_all.py --smoke               # tiny sizes, about 2 minutes
+    python benchmarks/run_all.py --smoke               # tiny sizes, about 3 minutes
 
 Each script runs in a process of its own, one after the other, and writes its file
 to benchmarks/results. The table holds the ratios of every file there, also those
@@ -48,6 +48,11 @@ SCRIPTS = {
         f"{_TINY_SUPERNET} --crop-padding 1 --batches 2 --steps 5 --rounds 1",
     ),
     "latency": ("", f"{_TINY} --archs 3 --rounds 1 --runs 5 --representative 8"),
+    "mobile_latency": (
+        "",
+        "--networks khyper_s mobilenet_v3_large --precisions float32 --image-size 32 "
+        "--rounds 1 --runs 3 --representative 2",
+    ),
 }
 
 

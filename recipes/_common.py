@@ -18,6 +18,7 @@ RECIPES = pathlib.Path(__file__).resolve().parent
 RESULTS = RECIPES / "results"
 RUNS = RECIPES.parent / "runs"
 
+KHYPER = ("khyper_s", "khyper_m", "khyper_l")
 _PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy")
 
 
@@ -55,6 +56,36 @@ def load_images(settings: Any, **options: Any) -> Any:
     if settings.data.startswith(("cifar", "imagenet16")):
         options["data_dir"] = settings.data_dir
     return kk.data.load(settings.data, **options)
+
+
+def load_folder(settings: Any, image_size: int) -> Any:
+    """Load a recipe's folder of images, normalised as asked.
+
+    Args:
+        settings: Has ``images``, ``validation_fraction``, ``test_fraction``, ``seed``
+            and, 0-255 or None for those of the training images, ``mean`` and ``std``.
+        image_size: Height and width.
+
+    Raises:
+        ValueError: There is no folder, or only one of mean and std.
+    """
+    import keras_khyper as kk
+
+    if settings.images is None or (settings.mean is None) != (settings.std is None):
+        raise ValueError(
+            "Give the folder of images, and mean and std either both or not. Received: "
+            f"images={settings.images}, mean={settings.mean}, std={settings.std}"
+        )
+    data = kk.data.load_image_folder(
+        settings.images,
+        image_size,
+        settings.validation_fraction,
+        settings.test_fraction,
+        settings.seed,
+    )
+    if settings.mean is not None and settings.std is not None:
+        data = dataclasses.replace(data, mean=settings.mean, std=settings.std)
+    return data
 
 
 def augmented_batches(

@@ -13,8 +13,9 @@ to test, once, at the end.
 KHyper-S, -M and -L come without trained weights: without `--weights` they start from
 random ones, and a saved model is the better start. A network reads images as it was
 trained on them: give its `--mean` and `--std` (0-255), or those of your training images
-are taken. Model, TFLite file, history and result.json go to runs/transfer/. The smoke
-run fine-tunes a tiny network on generated images: half a minute on two CPU cores.
+are taken. Model, TFLite file, history and result.json go to runs/transfer/;
+recipes/mobile.py makes files of the model that read raw pixels and hold the labels. The
+smoke run fine-tunes a tiny network on generated images: half a minute on two CPU cores.
 """
 
 import dataclasses
@@ -30,14 +31,21 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 import numpy as np
 import tyro
-from _common import RUNS, augmented_batches, cosine_by_epoch, provenance, write_json
+from _common import (
+    KHYPER,
+    RUNS,
+    augmented_batches,
+    cosine_by_epoch,
+    load_folder,
+    provenance,
+    write_json,
+)
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 console = Console(highlight=False)
 
-KHYPER = ("khyper_s", "khyper_m", "khyper_l")
 DEFAULT_IMAGE_SIZE = 224
 
 
@@ -196,27 +204,6 @@ def input_size(settings: Settings, backbone: Any) -> int:
     return size
 
 
-def load_data(settings: Settings, size: int) -> Any:
-    """Load the images, normalised as asked."""
-    import keras_khyper as kk
-
-    if settings.images is None or (settings.mean is None) != (settings.std is None):
-        raise ValueError(
-            "Give the folder of images, and mean and std either both or not. Received: "
-            f"images={settings.images}, mean={settings.mean}, std={settings.std}"
-        )
-    data = kk.data.load_image_folder(
-        settings.images,
-        size,
-        settings.validation_fraction,
-        settings.test_fraction,
-        settings.seed,
-    )
-    if settings.mean is not None and settings.std is not None:
-        data = dataclasses.replace(data, mean=settings.mean, std=settings.std)
-    return data
-
-
 def train(
     settings: Settings, model: Any, data: Any, stage: str, epochs: int, rate: float
 ) -> None:
@@ -364,7 +351,7 @@ def main(settings: Settings) -> None:
     keras.utils.set_random_seed(settings.seed)
     backbone = load_backbone(settings)
     size = input_size(settings, backbone)
-    data = load_data(settings, size)
+    data = load_folder(settings, size)
     model = add_head(backbone, data.num_classes, settings)
     console.print(
         f"{data.name}: {data.num_classes} classes, {len(data.train_images):,} images "

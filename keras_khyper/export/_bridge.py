@@ -73,6 +73,7 @@ def export(
         latency_ms=run.latency_ms,
         verification=verification,
         num_threads=settings.num_threads,
+        io_dtype=settings.io_dtype,
         **fields,
     )
 

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 NUM_RANDOM_IMAGES = 64
+PIXEL_LAYER = "pixel_normalization"
 _SAVED_MODEL_ENTRIES = frozenset(
     {"assets", "assets.extra", "fingerprint.pb", "saved_model.pb", "variables"}
 )
@@ -55,6 +56,14 @@ def check_model(model: keras.Model) -> None:
         )
 
 
+def takes_raw_pixels(model: keras.Model) -> bool:
+    """Whether the model normalises pixels (0-255) itself: see `raw_pixel_model`."""
+    return any(
+        layer.name == PIXEL_LAYER and isinstance(layer, keras.layers.DepthwiseConv2D)
+        for layer in model.layers
+    )
+
+
 def check_installed(module: str, extra: str, use: str) -> None:
     """Raises ImportError that names the extra if a module is missing."""
     if importlib.util.find_spec(module) is None:
@@ -79,7 +88,8 @@ def to_images(data: Any, model: keras.Model, name: str) -> np.ndarray:
 
     Raises:
         TypeError: if `data` is none of these.
-        ValueError: if there is no image or the shape does not fit.
+        ValueError: if there is no image, the shape does not fit, or the model takes
+            raw pixels and these are none.
     """
     if isinstance(data, tuple):
         data = data[0] if data else ()
@@ -104,6 +114,11 @@ def to_images(data: Any, model: keras.Model, name: str) -> np.ndarray:
             f"{name} must hold at least one image of the model's input shape {shape}. "
             f"Received: {name} with shape {images.shape}"
         )
+    if takes_raw_pixels(model) and (images.min() < 0 or images.max() > 255):
+        raise ValueError(
+            f"The model normalises pixels itself: {name} must be pixels from 0 to 255. "
+            f"Received: values from {images.min():.4g} to {images.max():.4g}"
+        )
     return images
 
 
@@ -112,7 +127,10 @@ def verification_images(data: Any, model: keras.Model) -> tuple[np.ndarray, str]
     if data is not None:
         return to_images(data, model, "verification_data"), "given"
     shape = (NUM_RANDOM_IMAGES, *model.inputs[0].shape[1:])
-    return np.random.default_rng(0).standard_normal(shape).astype("float32"), "random"
+    rng = np.random.default_rng(0)
+    if takes_raw_pixels(model):
+        return rng.integers(0, 256, shape).astype("float32"), "random"
+    return rng.standard_normal(shape).astype("float32"), "random"
 
 
 @contextlib.contextmanager

@@ -4,14 +4,19 @@ import dataclasses
 import pathlib
 import tempfile
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 
+from keras_khyper.export._checks import takes_raw_pixels
+from keras_khyper.export.litert import TFLiteRunner
+from keras_khyper.export.metadata import TFLiteMetadata, add_metadata
 from keras_khyper.profiling import latency_ms
 
 _LATENCY_RUNS = 50
 _LATENCY_WARMUP = 5
+_SERVE_BATCH = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,9 +25,18 @@ class Settings:
 
     format: str
     quantization: str | None = None
-    integer_io: bool = False
+    io_dtype: str = "float32"
     batch_size: int | None = None
     num_threads: int | None = None
+    metadata: TFLiteMetadata | None = None
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Settings":
+        """The settings of `dataclasses.asdict`, also after JSON."""
+        metadata = values["metadata"]
+        if metadata is not None:
+            values = {**values, "metadata": TFLiteMetadata(**metadata)}
+        return cls(**values)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,11 +69,17 @@ def convert_and_run(
     model = _in_float32(model)
     if settings.format == "saved_model":
         _write_saved_model(model, path, settings.batch_size)
-        return _run_in_batches(_saved_model_runner(path), images, batch_size=64)
+        serve = _saved_model_runner(path)
+        starts = range(0, len(images), _SERVE_BATCH)
+        outputs = [serve(images[i : i + _SERVE_BATCH]) for i in starts]
+        return Run(np.concatenate(outputs), _latency_ms(serve, images[:1]))
     content = _tflite_content(model, settings, representative)
+    if settings.metadata is not None:
+        content = add_metadata(content, settings.metadata, takes_raw_pixels(model))
     path.write_bytes(content)
-    runner = _tflite_runner(path, settings.num_threads)
-    return _run_in_batches(runner, images, batch_size=1)
+    runner = TFLiteRunner(path, settings.num_threads)
+    image = runner.to_input(images[:1])  # as it comes from a camera: not quantised
+    return Run(runner(images), _latency_ms(runner, image))
 
 
 def _in_float32(model: keras.Model) -> keras.Model:
@@ -108,14 +128,26 @@ def _tflite_content(
         if settings.quantization == "float16":
             converter.target_spec.supported_types = [tf.float16]
         if settings.quantization == "int8":
-            converter.representative_dataset = lambda: (
-                [image[None]] for image in representative
-            )
+            images = representative
+            if takes_raw_pixels(model):
+                images = _with_all_pixel_values(images)
+            converter.representative_dataset = lambda: ([x[None]] for x in images)
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-            if settings.integer_io:
-                converter.inference_input_type = tf.int8
-                converter.inference_output_type = tf.int8
+            dtype = tf.as_dtype(settings.io_dtype)
+            converter.inference_input_type = dtype
+            converter.inference_output_type = dtype
         return converter.convert()
+
+
+def _with_all_pixel_values(images: np.ndarray) -> np.ndarray:
+    """Adds an image with a black and a white pixel to representative images.
+
+    The input's range is then 0 to 255 and its scale 1: a camera's bytes are its
+    integers, whatever the brightest of the images is.
+    """
+    extremes = images[:1].copy()
+    extremes[0, 0, 0], extremes[0, -1, -1] = 0, 255
+    return np.concatenate([images, extremes])
 
 
 def _saved_model_runner(path: pathlib.Path) -> Callable[[np.ndarray], np.ndarray]:
@@ -125,49 +157,5 @@ def _saved_model_runner(path: pathlib.Path) -> Callable[[np.ndarray], np.ndarray
     return lambda images: loaded.serve(tf.constant(images)).numpy()
 
 
-def _tflite_runner(
-    path: pathlib.Path, num_threads: int | None
-) -> Callable[[np.ndarray], np.ndarray]:
-    """Runs images of the file's own batch size; float in, float out."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(model_path=str(path), num_threads=num_threads)
-    interpreter.allocate_tensors()
-    (source,), (result,) = (
-        interpreter.get_input_details(),
-        interpreter.get_output_details(),
-    )
-
-    def run(images: np.ndarray) -> np.ndarray:
-        interpreter.set_tensor(source["index"], _quantize(images, source))
-        interpreter.invoke()
-        return _dequantize(interpreter.get_tensor(result["index"]), result)
-
-    return run
-
-
-def _quantize(images: np.ndarray, detail: dict) -> np.ndarray:
-    if detail["dtype"] == np.float32:
-        return images
-    scale, zero_point = detail["quantization"]
-    limits = np.iinfo(detail["dtype"])
-    values = np.rint(images / scale) + zero_point
-    return np.clip(values, limits.min, limits.max).astype(detail["dtype"])
-
-
-def _dequantize(values: np.ndarray, detail: dict) -> np.ndarray:
-    if detail["dtype"] == np.float32:
-        return values
-    scale, zero_point = detail["quantization"]
-    return ((values.astype("int32") - zero_point) * scale).astype("float32")
-
-
-def _run_in_batches(
-    run: Callable[[np.ndarray], np.ndarray], images: np.ndarray, batch_size: int
-) -> Run:
-    starts = range(0, len(images), batch_size)
-    outputs = np.concatenate([run(images[i : i + batch_size]) for i in starts])
-    latency = latency_ms(
-        run, images[:1], num_runs=_LATENCY_RUNS, num_warmup=_LATENCY_WARMUP
-    )
-    return Run(outputs=outputs, latency_ms=latency)
+def _latency_ms(run: Callable[[np.ndarray], np.ndarray], image: np.ndarray) -> float:
+    return latency_ms(run, image, num_runs=_LATENCY_RUNS, num_warmup=_LATENCY_WARMUP)

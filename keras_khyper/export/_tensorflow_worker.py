@@ -22,7 +22,7 @@ def main(folder: pathlib.Path) -> None:
     run = convert_and_run(
         keras.models.load_model(folder / "model.keras", compile=False),
         path,
-        Settings(**request),
+        Settings.from_dict(request),
         np.load(folder / "images.npy"),
         np.load(folder / "representative.npy"),
     )

@@ -25,6 +25,8 @@ class ExportReport:
             that exported.
         verification: `"given"` if the caller gave the images, else `"random"`.
         num_threads: threads of the TFLite runtime; None where TensorFlow decides.
+        io_dtype: type of the file's input and output; images and outputs compared
+            are always floats, quantised and dequantised outside an integer file.
 
     Example:
         >>> report = ExportReport(
@@ -48,6 +50,7 @@ class ExportReport:
     latency_ms: float
     verification: str
     num_threads: int | None = None
+    io_dtype: str = "float32"
 
     def to_dict(self) -> dict[str, Any]:
         """The report as a dictionary that `json.dump` takes."""
@@ -55,6 +58,8 @@ class ExportReport:
 
     def __str__(self) -> str:
         kind = f"{_NAMES[self.format]} {self.quantization or 'float32'}"
+        if self.io_dtype != "float32":
+            kind += f", {self.io_dtype} in and out"
         images = f"{self.num_images:,} images"
         if self.verification == "random":
             images = f"{self.num_images:,} random images (none were given)"

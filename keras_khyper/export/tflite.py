@@ -8,9 +8,11 @@ import keras
 from keras_khyper.export import _checks
 from keras_khyper.export._bridge import export
 from keras_khyper.export._conversion import Settings
+from keras_khyper.export.metadata import TFLiteMetadata
 from keras_khyper.export.report import ExportReport
 
 _QUANTIZATIONS = (None, "float16", "int8")
+_IO_DTYPES = ("float32", "int8", "uint8")
 
 
 def to_tflite(
@@ -19,8 +21,9 @@ def to_tflite(
     quantization: str | None = None,
     representative_data: Any = None,
     verification_data: Any = None,
-    integer_io: bool = False,
+    io_dtype: str = "float32",
     num_threads: int = 1,
+    metadata: TFLiteMetadata | None = None,
 ) -> ExportReport:
     """Writes a plain Keras model as TFLite, runs it in LiteRT and compares.
 
@@ -32,7 +35,8 @@ def to_tflite(
 
     Args:
         model: a built model of Keras' own layers with one input and one output,
-            for instance from `supernet.materialize`.
+            for instance from `supernet.materialize`. In a `raw_pixel_model` all
+            images below are pixels from 0 to 255.
         path: the file to write. An older one is replaced once the new one has
             passed.
         quantization: None keeps float32; `"float16"` halves the weights and
@@ -43,9 +47,11 @@ def to_tflite(
             of such batches. Used for int8 only.
         verification_data: images to compare on, in the same forms. None: 64
             random images, which the report says.
-        integer_io: whether input and output are int8 too (scale and zero point
-            stand in the file). Otherwise they are float32.
+        io_dtype: type of input and output: `"float32"`; with int8 quantization also
+            `"int8"`, or `"uint8"` as cameras give it (scale and zero point stand
+            in the file; those of a `raw_pixel_model`'s uint8 input are 1 and 0).
         num_threads: threads of the interpreter while it is run and timed.
+        metadata: labels, normalisation and description, written into the file.
 
     Returns:
         An `ExportReport`; its latency was measured with `num_threads` threads.
@@ -55,8 +61,9 @@ def to_tflite(
         RuntimeError: if the conversion fails in its own process.
         TypeError: if the model has layers from outside Keras.
         ValueError: for an unknown quantization, int8 without representative
-            images, `integer_io` without int8, a path that cannot be written,
-            images that do not fit, or outputs that are not finite.
+            images, an unknown `io_dtype` or an integer one without int8, metadata
+            or images that do not fit the model, a path that cannot be written, or
+            outputs that are not finite.
 
     Example:
         >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten()])
@@ -74,23 +81,27 @@ def to_tflite(
             "representative_data, for instance training images. "
             "Received: representative_data=None"
         )
-    if integer_io and quantization != "int8":
+    if io_dtype not in _IO_DTYPES or (io_dtype != "float32" and quantization != "int8"):
         raise ValueError(
-            "Integer input and output need int8 quantization. Received: "
-            f"integer_io=True, quantization={quantization!r}"
+            'io_dtype must be "float32", or with int8 quantization also "int8" or '
+            f'"uint8". Received: io_dtype={io_dtype!r}, quantization={quantization!r}'
         )
     if not isinstance(num_threads, int) or num_threads < 1:
         raise ValueError(
             f"num_threads must be an integer >= 1. Received: num_threads={num_threads}"
         )
     _checks.check_installed("ai_edge_litert", "export", "Running TFLite files")
+    if metadata is not None:
+        _checks.check_model(model)
+        metadata.check(model)
     settings = Settings(
         format="tflite",
         quantization=quantization,
-        integer_io=integer_io,
+        io_dtype=io_dtype,
         # One image: the static shape that mobile delegates and compilers need.
         batch_size=1,
         num_threads=num_threads,
+        metadata=metadata,
     )
     used = representative_data if quantization == "int8" else None
     return export(model, path, settings, verification_data, used)

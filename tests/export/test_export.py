@@ -167,8 +167,9 @@ def test_tflite_float16(model, images, expected, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("integer_io", [False, True])
-def test_tflite_int8(model, images, expected, tmp_path, integer_io):
+@pytest.mark.parametrize("io_dtype", ["float32", "int8"])
+def test_tflite_int8(model, images, expected, tmp_path, io_dtype):
+    integer_io = io_dtype == "int8"
     path = tmp_path / "model.tflite"
     report = to_tflite(
         model,
@@ -176,7 +177,7 @@ def test_tflite_int8(model, images, expected, tmp_path, integer_io):
         quantization="int8",
         representative_data=[smooth_images(32, seed=3), smooth_images(16, seed=4)],
         verification_data=(images, np.zeros(len(images))),
-        integer_io=integer_io,
+        io_dtype=io_dtype,
     )
     outputs, interpreter = run_tflite(path, images, integer_io)
     check_report(report, path, outputs, expected, quantization="int8")
@@ -364,8 +365,8 @@ class TestErrors:
             to_tflite(small, path, quantization="int4")
         with pytest.raises(ValueError, match="representative_data=None"):
             to_tflite(small, path, quantization="int8")
-        with pytest.raises(ValueError, match="integer_io=True"):
-            to_tflite(small, path, integer_io=True)
+        with pytest.raises(ValueError, match="io_dtype='int8'"):
+            to_tflite(small, path, io_dtype="int8")
         with pytest.raises(ValueError, match="num_threads=0"):
             to_tflite(small, path, num_threads=0)
         with pytest.raises(ValueError, match=r"with shape \(2, 5, 4, 3\)"):

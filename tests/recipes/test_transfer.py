@@ -192,12 +192,12 @@ def test_settings_that_do_not_fit_are_refused(recipe, settings):
     with pytest.raises(ValueError, match="image_size=32, network input 16x16"):
         recipe.input_size(replace(settings, image_size=32), backbone)
     with pytest.raises(ValueError, match="mean=.*, std=None"):
-        recipe.load_data(replace(settings, mean=(1.0, 1.0, 1.0)), 16)
+        recipe.load_folder(replace(settings, mean=(1.0, 1.0, 1.0)), 16)
     with pytest.raises(ValueError, match="Received: images=None"):
-        recipe.load_data(replace(settings, images=None), 16)
+        recipe.load_folder(replace(settings, images=None), 16)
 
 
 def test_given_statistics_normalise(recipe, settings):
     own = {"mean": (125.3, 123.0, 113.9), "std": (63.0, 62.1, 66.7)}
-    data = recipe.load_data(recipe.dataclasses.replace(settings, **own), 16)
+    data = recipe.load_folder(recipe.dataclasses.replace(settings, **own), 16)
     assert (data.mean, data.std) == (own["mean"], own["std"])
