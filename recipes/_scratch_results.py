@@ -94,7 +94,7 @@ def summarize(
         for seed in row["accuracy"]
     }
     wanted = len(set(itertools.chain(*groups.values()))) * len(seeds)
-    summary["networks"] = f"{len(used)} of {wanted} finished"
+    summary["networks"] = {"finished": len(used), "wanted": wanted}
     summary["diverged"] = sum(line["diverged"] for line in used.values())
     summary["seed_noise"] = seed_noise(summary["archs"])
     summary["compute"] = {
@@ -170,7 +170,8 @@ def seed_noise(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
 
 def describe(summary: dict[str, Any]) -> str:
     """Return the result in a few lines."""
-    lines = [f"{summary['networks']}, {summary['compute']['cpu_seconds']:.0f} CPU s"]
+    count, seconds = summary["networks"], summary["compute"]["cpu_seconds"]
+    lines = [f"{count['finished']} of {count['wanted']} networks, {seconds:.0f} CPU s"]
     for group, found in summary["groups"].items():
         line = f"{group}: {found['average']:.2f}% average, {found['maximum']:.2f}% best"
         if "kendall_tau" in found:
