@@ -52,12 +52,12 @@ def compare(results: dict[str, dict[str, Any]], group: str) -> dict[str, Any]:
 
     found = {name: read_accuracies(result, group) for name, result in results.items()}
     archs = sorted(set.intersection(*map(set, found.values()))) if found else []
+    counts = {name: len(rows) for name, rows in found.items()}
     if len(found) < 2 or len(archs) < 2:
         raise ValueError(
             "A comparison needs two result files or more, and two architectures or "
             "more that all of them have trained and found in the table. Received: "
-            f"results={ {name: len(rows) for name, rows in found.items()} }, "
-            f"{len(archs)} in common"
+            f"results={counts}, {len(archs)} in common"
         )
     first = {row["arch"]: row for row in next(iter(results.values()))["archs"]}
     true = [first[arch]["true"] for arch in archs]

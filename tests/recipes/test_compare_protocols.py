@@ -82,7 +82,7 @@ def test_nothing_in_common(recipe):
     values = np.arange(6.0)
     one = result(values, values, values, [0, 1, 2])
     two = result(values, values, values, [2, 3, 4])
-    with pytest.raises(ValueError, match="'one': 3, 'two': 3 }, 1 in common"):
+    with pytest.raises(ValueError, match="'one': 3, 'two': 3}, 1 in common"):
         recipe.compare({"one": one, "two": two}, "random")
     with pytest.raises(ValueError, match="needs two result files"):
         recipe.compare({"one": one}, "random")
