@@ -29,6 +29,7 @@ another machine's shard, are added to what is there; the result file is over all
 import dataclasses
 import itertools
 import json
+import logging
 import math
 import pathlib
 import time
@@ -245,20 +246,31 @@ def make_network(settings: Settings, data: Any, arch: str) -> Any:
 
 
 def fit(settings: Settings, network: Any, batches: Any) -> list[dict[str, float]]:
-    """Train to the last epoch, or until the loss is no number; one entry an epoch."""
+    """Train to the last epoch, or until the loss is no number.
+
+    Args:
+        settings: The protocol.
+        network: Of `make_network`.
+        batches: Of `augmented_batches`.
+
+    Returns:
+        For each epoch the means of loss and accuracy over its batches.
+    """
     schedule = cosine_by_epoch(settings.learning_rate, settings.epochs)
     history = []
     # Not by `Model.fit`: with a PyDataset on TensorFlow it idles between epochs, for
     # up to as long as an epoch takes (docs/log.md).
     for epoch in range(settings.epochs):
         network.optimizer.learning_rate = schedule(epoch)
-        network.reset_metrics()
-        for index in range(len(batches)):
-            logs = network.train_on_batch(
-                *batches.batch(epoch, index), return_dict=True
-            )
-        history.append({name: float(value) for name, value in logs.items()})
-        if not math.isfinite(history[-1]["loss"]):
+        logs = [
+            network.train_on_batch(*batches.batch(epoch, index), return_dict=True)
+            for index in range(len(batches))
+        ]
+        means = {
+            key: sum(float(log[key]) for log in logs) / len(logs) for key in logs[0]
+        }
+        history.append(means)
+        if not math.isfinite(means["loss"]):
             break
     return history
 
@@ -355,6 +367,8 @@ def main(settings: Settings) -> None:
 
     import keras_khyper as kk
 
+    # Each network is traced anew, which TensorFlow would warn of.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     start = time.monotonic()
     parse_shard(settings.shard)
     table = None

@@ -187,6 +187,36 @@ def test_decay_is_coupled_and_of_every_parameter(recipe, settings):
         np.testing.assert_allclose(decayed - plain, expected, atol=2e-6)
 
 
+def test_epochs_have_a_cosine_and_end_where_the_loss_does(recipe, settings):
+    class Batches:
+        def __len__(self):
+            return 3
+
+        def batch(self, epoch, index):
+            return 10 * epoch, index
+
+    class Network:
+        optimizer = keras.optimizers.SGD(0.1)
+        seen, diverges_at = (), None
+
+        def train_on_batch(self, x, y, return_dict):
+            rate = float(keras.ops.convert_to_numpy(self.optimizer.learning_rate))
+            self.seen += ((x, y, rate),)
+            loss = float("nan") if (x, y) == self.diverges_at else x + y
+            return {"loss": loss, "accuracy": y / 3}
+
+    settings = dataclasses.replace(settings, epochs=4)
+    network = Network()
+    history = recipe.fit(settings, network, Batches())
+    assert [logs["loss"] for logs in history] == [1, 11, 21, 31]
+    assert history[0]["accuracy"] == pytest.approx(1 / 3)
+    rates = 0.05 * (1 + np.cos(np.pi * np.arange(4) / 4))
+    expected = [(10 * e, i, rates[e]) for e in range(4) for i in range(3)]
+    np.testing.assert_allclose(network.seen, expected, rtol=1e-6)
+    network.diverges_at = (10, 0)
+    assert len(recipe.fit(settings, network, Batches())) == 2
+
+
 def test_the_policy_outlives_the_cleared_session(recipe, settings, monkeypatch):
     data = kk.data.load("mnist_5k", image_size=8)
     policies = []
