@@ -19,11 +19,13 @@ RESULTS = RECIPES / "results"
 RUNS = RECIPES.parent / "runs"
 
 KHYPER = ("khyper_s", "khyper_m", "khyper_l")
+# Data sets whose accuracies in the benchmark are for one half of the test images.
+_HALF_TESTED = ("cifar100", "imagenet16-120")
 _PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy")
 
 
-def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
-    """Write a JSON file atomically.
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Write a text file atomically.
 
     Raises:
         OSError: The folder cannot be written to.
@@ -32,12 +34,41 @@ def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w") as file:
-            json.dump(content, file, indent=1)
-            file.write("\n")
+            file.write(text)
         os.replace(name, path)
     except BaseException:
         os.unlink(name)
         raise
+
+
+def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
+    """Write a JSON file atomically.
+
+    Raises:
+        OSError: The folder cannot be written to.
+    """
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def open_folder(folder: pathlib.Path, identity: dict[str, Any], flag: str) -> None:
+    """Make a run's folder; one that holds a run with other settings is refused.
+
+    Args:
+        folder: Where the run keeps what it needs to go on.
+        identity: The settings that must be the same for that.
+        flag: The recipe's flag that leads to another folder.
+
+    Raises:
+        ValueError: The folder's settings are others.
+    """
+    text = json.dumps(identity, default=str, indent=1)
+    file = folder / "settings.json"
+    if file.exists() and file.read_text() != text:
+        raise ValueError(
+            "The run's folder holds a run with other settings: remove it, or give "
+            f"another --{flag}. Received: {flag}={folder}"
+        )
+    write_text(file, text)
 
 
 def load_images(settings: Any, **options: Any) -> Any:
@@ -86,6 +117,28 @@ def load_folder(settings: Any, image_size: int) -> Any:
     if settings.mean is not None and settings.std is not None:
         data = dataclasses.replace(data, mean=settings.mean, std=settings.std)
     return data
+
+
+def load_benchmark_images(settings: Any) -> Any:
+    """Load the images, to be tested on the part that NAS-Bench-201 tests on.
+
+    Args:
+        settings: As in `load_images`, and ``split_file``.
+
+    Raises:
+        ValueError: The folder of a data set's own files is missing.
+    """
+    if settings.data == "imagenet16-120" and settings.data_dir is None:
+        raise ValueError(
+            "imagenet16-120 is read from its own files: give their folder with "
+            "--data-dir. Received: data_dir=None"
+        )
+    options: dict[str, Any] = {}
+    if settings.split_file is not None:
+        options["split_file"] = settings.split_file
+    if settings.data in _HALF_TESTED:
+        options["test_half"] = True
+    return load_images(settings, **options)
 
 
 def augmented_batches(

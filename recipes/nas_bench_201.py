@@ -30,7 +30,8 @@ from _common import (
     RUNS,
     augmented_batches,
     cosine_by_epoch,
-    load_images,
+    load_benchmark_images,
+    open_folder,
     provenance,
     write_json,
 )
@@ -92,9 +93,6 @@ class Settings:
     output: pathlib.Path = RESULTS
 
 
-# Data sets whose accuracies in the benchmark are for one half of the test images.
-HALF_TESTED = ("cifar100", "imagenet16-120")
-
 PRESETS = {
     "paper": ("The paper's appendix A.1.", Settings()),
     "two-core": (
@@ -132,21 +130,6 @@ PRESETS = {
         ),
     ),
 }
-
-
-def load_data(settings: Settings) -> Any:
-    """Load the images, tested on the part that the benchmark tests on."""
-    if settings.data == "imagenet16-120" and settings.data_dir is None:
-        raise ValueError(
-            "imagenet16-120 is read from its own files: give their folder with "
-            "--data-dir. Received: data_dir=None"
-        )
-    options: dict[str, Any] = {}
-    if settings.split_file is not None:
-        options["split_file"] = settings.split_file
-    if settings.data in HALF_TESTED:
-        options["test_half"] = True
-    return load_images(settings, **options)
 
 
 def load_table(settings: Settings) -> Any:
@@ -313,21 +296,6 @@ def deploy(
     return report
 
 
-def open_folder(settings: Settings) -> pathlib.Path:
-    """Make the run's folder; a folder of other settings is refused."""
-    folder = settings.runs / settings.name
-    text = json.dumps(dataclasses.asdict(settings), default=str, indent=1)
-    file = folder / "settings.json"
-    if file.exists() and file.read_text() != text:
-        raise ValueError(
-            "The run's folder holds a run with other settings: remove it, or give "
-            f"another --name. Received: folder={folder}"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(text)
-    return folder
-
-
 def read_history(folder: pathlib.Path) -> list[dict[str, float]]:
     """Return one row per epoch; a kill may have left an epoch's row twice."""
     with open(folder / "history.csv") as lines:
@@ -344,10 +312,11 @@ def main(settings: Settings) -> None:
     import keras
 
     keras.config.set_dtype_policy(settings.dtype_policy)
-    folder = open_folder(settings)
+    folder = settings.runs / settings.name
+    open_folder(folder, dataclasses.asdict(settings), "name")
     start = time.monotonic()
     table = load_table(settings)
-    data = load_data(settings)
+    data = load_benchmark_images(settings)
     trained = folder / "supernet.keras"
     if trained.exists():
         supernet = keras.models.load_model(trained)
