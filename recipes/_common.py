@@ -27,12 +27,20 @@ def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
     Raises:
         OSError: The folder cannot be written to.
     """
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Write a text file atomically, its folder too if it is not there.
+
+    Raises:
+        OSError: The folder cannot be written to.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w") as file:
-            json.dump(content, file, indent=1)
-            file.write("\n")
+            file.write(text)
         os.replace(name, path)
     except BaseException:
         os.unlink(name)

@@ -18,7 +18,6 @@ run fine-tunes a tiny network on generated images: half a minute on two CPU core
 """
 
 import dataclasses
-import json
 import os
 import pathlib
 import shutil
@@ -31,6 +30,7 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 import numpy as np
 import tyro
 from _common import RUNS, augmented_batches, cosine_by_epoch, provenance, write_json
+from _runs import open_folder
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -338,19 +338,6 @@ def print_table(result: dict[str, Any]) -> None:
     console.print(table)
 
 
-def open_folder(settings: Settings) -> None:
-    """Make the run's folder; one that holds a run with other settings is refused."""
-    text = json.dumps(dataclasses.asdict(settings), default=str, indent=1)
-    file = settings.output / "settings.json"
-    if file.exists() and file.read_text() != text:
-        raise ValueError(
-            "The folder holds a run with other settings: remove it, or give another "
-            f"--output. Received: output={settings.output}"
-        )
-    settings.output.mkdir(parents=True, exist_ok=True)
-    file.write_text(text)
-
-
 def main(settings: Settings) -> None:
     """Fine-tune, test once, export, write the result file."""
     import keras
@@ -360,7 +347,7 @@ def main(settings: Settings) -> None:
     start = time.monotonic()
     if settings.smoke:
         settings = smoke_settings(settings)
-    open_folder(settings)
+    open_folder(settings.output, settings)
     keras.utils.set_random_seed(settings.seed)
     backbone = load_backbone(settings)
     size = input_size(settings, backbone)
