@@ -92,8 +92,7 @@ def lock_folder(folder: pathlib.Path) -> IO[str]:
     except OSError as error:
         file.close()
         raise RuntimeError(
-            "Another process is at work in the run's folder. "
-            f"Received: folder={folder}"
+            f"Another process is at work in the run's folder. Received: folder={folder}"
         ) from error
     return file
 

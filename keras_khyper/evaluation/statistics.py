@@ -304,7 +304,9 @@ def _compare(
     }
 
 
-def check_paired(arrays: Mapping[str, ArrayLike], min_length: int = 2) -> list[np.ndarray]:
+def check_paired(
+    arrays: Mapping[str, ArrayLike], min_length: int = 2
+) -> list[np.ndarray]:
     """Returns arrays as float64, checked to belong together.
 
     Args:
