@@ -46,6 +46,25 @@ def _plain(value: Any) -> Any:
     return json.loads(json.dumps(value, default=str))
 
 
+def finished_changes(
+    result: pathlib.Path, settings: Any, ignored: Collection[str] = ()
+) -> dict[str, tuple[Any, Any]] | None:
+    """Compare a result file's settings with those of a run.
+
+    Args:
+        result: As a recipe writes it, with `provenance`.
+        settings: The recipe's dataclass of settings.
+        ignored: Fields that may differ.
+
+    Returns:
+        None if there is no such file, else what `changed_settings` does.
+    """
+    if not result.exists():
+        return None
+    stored = json.loads(result.read_text())["settings"]
+    return changed_settings(stored, settings, ignored)
+
+
 def open_folder(
     folder: pathlib.Path, settings: Any, ignored: Collection[str] = ()
 ) -> None:
