@@ -11,6 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
+import types
+from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
@@ -18,20 +20,13 @@ RECIPES = pathlib.Path(__file__).resolve().parent
 RESULTS = RECIPES / "results"
 RUNS = RECIPES.parent / "runs"
 
+# Data sets whose accuracies in the benchmark are for one half of the test images.
+_HALF_TESTED = ("cifar100", "imagenet16-120")
 _PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy")
 
 
-def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
-    """Write a JSON file atomically.
-
-    Raises:
-        OSError: The folder cannot be written to.
-    """
-    write_text(path, json.dumps(content, indent=1) + "\n")
-
-
 def write_text(path: pathlib.Path, text: str) -> None:
-    """Write a text file atomically, its folder too if it is not there.
+    """Write a text file atomically.
 
     Raises:
         OSError: The folder cannot be written to.
@@ -45,6 +40,80 @@ def write_text(path: pathlib.Path, text: str) -> None:
     except BaseException:
         os.unlink(name)
         raise
+
+
+def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
+    """Write a JSON file atomically.
+
+    Raises:
+        OSError: The folder cannot be written to.
+    """
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def open_folder(
+    folder: pathlib.Path,
+    identity: dict[str, Any],
+    flag: str,
+    defaults: Mapping[str, Any] = types.MappingProxyType({}),
+) -> None:
+    """Make a run's folder; one that holds a run with other settings is refused.
+
+    Args:
+        folder: Where the run keeps what it needs to go on.
+        identity: The settings that must be the same for that.
+        flag: The recipe's flag that leads to another folder.
+        defaults: What a setting was where it did not exist yet: a run that began
+            before the recipe got it can go on.
+
+    Raises:
+        ValueError: The folder's settings are others.
+    """
+    file = folder / "settings.json"
+    if file.exists():
+        changed = changed_settings(json.loads(file.read_text()), identity, defaults)
+        if changed:
+            raise ValueError(
+                "The run's folder holds a run with other settings: remove it, or give "
+                f"another --{flag}. Received: {flag}={folder}, (stored, given) "
+                f"{changed}"
+            )
+    write_text(file, json.dumps(identity, default=str, indent=1))
+
+
+def changed_settings(
+    stored: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    defaults: Mapping[str, Any] = types.MappingProxyType({}),
+) -> dict[str, tuple[Any, Any]]:
+    """Return field -> (stored value, value now) of settings that differ.
+
+    Args:
+        stored: As read from JSON. A result file has only the last name of a path:
+            then that is compared.
+        settings: Those of now; only these are compared.
+        defaults: Values of what is not stored.
+    """
+    changed = {}
+    for name, value in settings.items():
+        old = _plain(stored.get(name, defaults.get(name)))
+        new = _plain(value)
+        accepted = [new]
+        if isinstance(value, pathlib.Path):
+            accepted.append(value.name)
+        if old not in accepted:
+            changed[name] = (old, new)
+    return changed
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON holds it."""
+    return json.loads(json.dumps(value, default=str))
+
+
+def setting_defaults(recipe: Any) -> dict[str, Any]:
+    """Return field -> default of a recipe's dataclass of settings."""
+    return {field.name: field.default for field in dataclasses.fields(recipe)}
 
 
 def load_images(settings: Any, **options: Any) -> Any:
@@ -63,6 +132,28 @@ def load_images(settings: Any, **options: Any) -> Any:
     if settings.data.startswith(("cifar", "imagenet16")):
         options["data_dir"] = settings.data_dir
     return kk.data.load(settings.data, **options)
+
+
+def load_benchmark_images(settings: Any) -> Any:
+    """Load the images, to be tested on the part that NAS-Bench-201 tests on.
+
+    Args:
+        settings: As in `load_images`, and ``split_file``.
+
+    Raises:
+        ValueError: The folder of a data set's own files is missing.
+    """
+    if settings.data == "imagenet16-120" and settings.data_dir is None:
+        raise ValueError(
+            "imagenet16-120 is read from its own files: give their folder with "
+            "--data-dir. Received: data_dir=None"
+        )
+    options: dict[str, Any] = {}
+    if settings.split_file is not None:
+        options["split_file"] = settings.split_file
+    if settings.data in _HALF_TESTED:
+        options["test_half"] = True
+    return load_images(settings, **options)
 
 
 def augmented_batches(

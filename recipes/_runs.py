@@ -1,92 +1,15 @@
-"""What makes a recipe's run resumable: its folder, its lock, its clock."""
+"""What makes a long run resumable: its lock, its clock, its history."""
 
 import contextlib
 import csv
-import dataclasses
 import json
 import pathlib
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
-from typing import IO, Any
+from collections.abc import Iterator
+from typing import IO
 
 from _common import write_json
-
-
-def changed_settings(
-    stored: Mapping[str, Any], settings: Any, ignored: Collection[str] = ()
-) -> dict[str, tuple[Any, Any]]:
-    """Compare stored settings with a recipe's dataclass.
-
-    A field that was added since has its default in what was stored.
-
-    Args:
-        stored: Field -> value, as read from JSON. A result file has only the last
-            name of a path: then that is compared.
-        settings: The recipe's dataclass of settings.
-        ignored: Fields that may differ.
-
-    Returns:
-        Field -> (stored value, value now) where they differ.
-    """
-    changed = {}
-    for field in dataclasses.fields(settings):
-        old = _plain(stored.get(field.name, field.default))
-        new = _plain(getattr(settings, field.name))
-        accepted = [new]
-        if isinstance(new, str) and "/" in new:
-            accepted.append(pathlib.PurePath(new).name)
-        if field.name not in ignored and old not in accepted:
-            changed[field.name] = (old, new)
-    return changed
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as JSON holds it."""
-    return json.loads(json.dumps(value, default=str))
-
-
-def finished_changes(
-    result: pathlib.Path, settings: Any, ignored: Collection[str] = ()
-) -> dict[str, tuple[Any, Any]] | None:
-    """Compare a result file's settings with those of a run.
-
-    Args:
-        result: As a recipe writes it, with `provenance`.
-        settings: The recipe's dataclass of settings.
-        ignored: Fields that may differ.
-
-    Returns:
-        None if there is no such file, else what `changed_settings` does.
-    """
-    if not result.exists():
-        return None
-    stored = json.loads(result.read_text())["settings"]
-    return changed_settings(stored, settings, ignored)
-
-
-def open_folder(
-    folder: pathlib.Path, settings: Any, ignored: Collection[str] = ()
-) -> None:
-    """Make a run's folder and note its settings there.
-
-    Args:
-        folder: The run's own.
-        settings: The recipe's dataclass of settings.
-        ignored: Fields that may differ from those of the run that the folder holds.
-
-    Raises:
-        ValueError: The folder holds a run with other settings.
-    """
-    file = folder / "settings.json"
-    if file.exists():
-        changed = changed_settings(json.loads(file.read_text()), settings, ignored)
-        if changed:
-            raise ValueError(
-                "The folder holds a run with other settings: remove it, or choose "
-                f"another one. Received: folder={folder}, (stored, given) {changed}"
-            )
-    write_json(file, _plain(dataclasses.asdict(settings)))
 
 
 def lock_folder(folder: pathlib.Path) -> IO[str]:

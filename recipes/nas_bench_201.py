@@ -30,11 +30,13 @@ from _common import (
     RUNS,
     augmented_batches,
     cosine_by_epoch,
-    load_images,
+    load_benchmark_images,
+    open_folder,
     provenance,
+    setting_defaults,
     write_json,
 )
-from _runs import Stopwatch, lock_folder, open_folder, read_history
+from _runs import Stopwatch, lock_folder, read_history
 from _subnets import read_archs, write_subnets
 
 
@@ -101,10 +103,7 @@ class Settings:
 
 
 # What may differ when a run goes on: it changes neither training nor earlier results.
-CHANGEABLE = ("extra_archs", "runs", "output")
-# Data sets whose accuracies in the benchmark are for one half of the test images.
-HALF_TESTED = ("cifar100", "imagenet16-120")
-
+CHANGEABLE = ("table", "table_epochs", "extra_archs", "runs", "output")
 PRESETS = {
     "paper": ("The paper's appendix A.1.", Settings()),
     "two-core": (
@@ -142,21 +141,6 @@ PRESETS = {
         ),
     ),
 }
-
-
-def load_data(settings: Settings) -> Any:
-    """Load the images, tested on the part that the benchmark tests on."""
-    if settings.data == "imagenet16-120" and settings.data_dir is None:
-        raise ValueError(
-            "imagenet16-120 is read from its own files: give their folder with "
-            "--data-dir. Received: data_dir=None"
-        )
-    options: dict[str, Any] = {}
-    if settings.split_file is not None:
-        options["split_file"] = settings.split_file
-    if settings.data in HALF_TESTED:
-        options["test_half"] = True
-    return load_images(settings, **options)
 
 
 def load_table(settings: Settings) -> Any:
@@ -357,11 +341,14 @@ def run(settings: Settings, folder: pathlib.Path) -> dict[str, Any]:
     """Train, evaluate, deploy; returns what the result file holds."""
     import keras
 
-    open_folder(folder, settings, CHANGEABLE)
+    identity = dataclasses.asdict(settings)
+    for field in CHANGEABLE:
+        del identity[field]
+    open_folder(folder, identity, "name", setting_defaults(settings))
     watch = Stopwatch(folder / "seconds.json")
     start = time.monotonic()
     table = load_table(settings)
-    data = load_data(settings)
+    data = load_benchmark_images(settings)
     trained = folder / "supernet.keras"
     if trained.exists():
         supernet = keras.models.load_model(trained)

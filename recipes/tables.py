@@ -15,6 +15,7 @@ are skipped, a killed one goes on where it was. `report.py` makes the page.
 """
 
 import dataclasses
+import json
 import os
 import pathlib
 import signal
@@ -24,7 +25,14 @@ import time
 from typing import IO, Any
 
 import tyro
-from _common import RECIPES, RESULTS, RUNS, write_json
+from _common import (
+    RECIPES,
+    RESULTS,
+    RUNS,
+    changed_settings,
+    setting_defaults,
+    write_json,
+)
 from _matrix import (
     REPOSITORY,
     Row,
@@ -36,7 +44,6 @@ from _matrix import (
     tables,
     unique_variants,
 )
-from _runs import finished_changes
 
 # Where things lie on one machine; the same row may lie elsewhere on another.
 _PLACES = ("runs", "output", "data_dir", "table", "split_file")
@@ -141,20 +148,31 @@ def result_path(row: Row) -> pathlib.Path:
 def is_finished(row: Row) -> bool:
     """Return whether the row has a result file of its settings.
 
-    A file without `extra_archs` is not finished if they are wanted now.
+    A file without the table's accuracies or without the further architectures is not
+    finished if they are wanted now; training is not repeated for them.
 
     Raises:
         ValueError: The file is of other settings.
     """
-    changed = finished_changes(result_path(row), row.settings, _PLACES)
-    if changed is None:
+    path = result_path(row)
+    if not path.exists():
         return False
-    if set(changed) - {"extra_archs"}:
+    stored = json.loads(path.read_text())["settings"]
+    wanted = dataclasses.asdict(row.settings)
+    added = [
+        field
+        for field in ("table", "extra_archs")
+        if stored.get(field) is None and wanted[field] is not None
+    ]
+    for field in (*_PLACES, "extra_archs"):
+        del wanted[field]
+    changed = changed_settings(stored, wanted, setting_defaults(row.settings))
+    if changed:
         raise ValueError(
             "The result file is of other settings: remove it, or give another --name. "
-            f"Received: {result_path(row).name}, (stored, given) {changed}"
+            f"Received: {path.name}, (stored, given) {changed}"
         )
-    return not changed
+    return not added
 
 
 def share_cores(parallel: int) -> list[list[int]]:

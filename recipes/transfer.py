@@ -29,8 +29,14 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 import numpy as np
 import tyro
-from _common import RUNS, augmented_batches, cosine_by_epoch, provenance, write_json
-from _runs import open_folder
+from _common import (
+    RUNS,
+    augmented_batches,
+    cosine_by_epoch,
+    open_folder,
+    provenance,
+    write_json,
+)
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -347,7 +353,7 @@ def main(settings: Settings) -> None:
     start = time.monotonic()
     if settings.smoke:
         settings = smoke_settings(settings)
-    open_folder(settings.output, settings)
+    open_folder(settings.output, dataclasses.asdict(settings), "output")
     keras.utils.set_random_seed(settings.seed)
     backbone = load_backbone(settings)
     size = input_size(settings, backbone)

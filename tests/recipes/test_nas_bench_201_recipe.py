@@ -126,18 +126,18 @@ def test_each_data_set_is_tested_as_in_the_benchmark(recipe, monkeypatch, name, 
     calls = []
     monkeypatch.setattr(kk.data, "load", lambda name, **options: calls.append(options))
     settings = recipe.Settings(data=name, data_dir=pathlib.Path("images"))
-    recipe.load_data(settings)
+    recipe.load_benchmark_images(settings)
     expected = {"data_dir": pathlib.Path("images"), "validation_size": 5000}
     assert calls == [expected | ({"test_half": True} if half else {})]
     lists = pathlib.Path("lists.txt")
-    recipe.load_data(
+    recipe.load_benchmark_images(
         recipe.Settings(data=name, data_dir="d", split_file=lists, image_size=8)
     )
     assert (calls[1]["split_file"], calls[1]["image_size"]) == (lists, 8)
 
 
 def test_sizes_and_padding_are_the_data_sets(recipe, files):
-    data = recipe.load_data(settings_for(recipe, files, split_file=None))
+    data = recipe.load_benchmark_images(settings_for(recipe, files, split_file=None))
     assert (data.image_shape, data.num_classes) == ((16, 16, 3), NUM_CLASSES)
     assert len(data.test_images) == 120
     assert "not the benchmark's x-test" in data.test_split
@@ -159,4 +159,4 @@ def test_a_table_that_lacks_something_is_refused_before_training(recipe, files):
 
 def test_imagenet16_120_needs_a_folder(recipe):
     with pytest.raises(ValueError, match="--data-dir"):
-        recipe.load_data(recipe.Settings(data="imagenet16-120"))
+        recipe.load_benchmark_images(recipe.Settings(data="imagenet16-120"))

@@ -135,7 +135,7 @@ def test_a_killed_run_goes_on(recipe, settings, finished, tmp_path, stage, monke
 
 
 def test_a_folder_of_other_settings_is_refused(recipe, settings, finished):
-    with pytest.raises(ValueError, match="Received: folder="):
+    with pytest.raises(ValueError, match="Received: output="):
         recipe.main(recipe.dataclasses.replace(settings, batch_size=6))
 
 
