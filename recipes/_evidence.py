@@ -52,9 +52,18 @@ class Matrix:
     plan: dict[str, Any]
     runs: dict[tuple[str, int], Run]
 
-    def of(self, variant: str) -> list[Run]:
-        """Return a variant's runs by seed."""
-        return [run for key, run in sorted(self.runs.items()) if key[0] == variant]
+    def of(self, variant: str, beside: str | None = None) -> list[Run]:
+        """Return a variant's runs by seed.
+
+        Args:
+            variant: Whose runs.
+            beside: Only seeds that this variant has too.
+        """
+        return [
+            self.runs[key]
+            for key in sorted(self.runs)
+            if key[0] == variant and (beside is None or (beside, key[1]) in self.runs)
+        ]
 
     @property
     def missing(self) -> list[dict[str, Any]]:
@@ -152,17 +161,15 @@ def compare(matrix: Matrix, variant: str, reference: str) -> dict[str, Any] | No
         None if they have none in common or are the same, else `seeds`,
         `over_architectures` (each architecture's mean over seeds is one pair),
         `over_seeds` (each seed's average is one pair; None for one seed), both of
-        `keras_khyper.evaluation.paired_comparison`, `maximum` and `kendall_tau` (the
-        differences' `spread`) and `verdict`.
+        `keras_khyper.evaluation.paired_comparison`, `average`, `maximum` and
+        `kendall_tau` (the differences' `spread`) and `verdict`.
     """
     import keras_khyper as kk
 
-    seeds = [run.seed for run in matrix.of(variant)]
-    seeds = [seed for seed in seeds if (reference, seed) in matrix.runs]
-    if not seeds or variant == reference:
+    ours, theirs = matrix.of(variant, reference), matrix.of(reference, variant)
+    if not ours or variant == reference:
         return None
-    ours = [matrix.runs[variant, seed] for seed in seeds]
-    theirs = [matrix.runs[reference, seed] for seed in seeds]
+    seeds = [run.seed for run in ours]
     archs = list(ours[0].accuracy)
     averages = [
         [run.result["subnets"]["average"] for run in runs] for runs in (ours, theirs)
@@ -176,6 +183,7 @@ def compare(matrix: Matrix, variant: str, reference: str) -> dict[str, Any] | No
             mean_accuracy(ours, archs), mean_accuracy(theirs, archs)
         ),
         "over_seeds": over_seeds,
+        "average": _difference(ours, theirs, "average"),
         "maximum": _difference(ours, theirs, "maximum"),
         "kendall_tau": _difference(ours, theirs, "kendall_tau"),
         "verdict": verdict(np.subtract(*averages).tolist(), over_seeds),
@@ -209,30 +217,23 @@ def verdict(differences: Sequence[float], over_seeds: dict[str, Any] | None) -> 
     )
 
 
-def best_by_rank(matrix: Matrix, variant: str) -> np.ndarray | None:
-    """Return the accuracy of the k-th best subnet, mean over seeds, [n]."""
-    runs = matrix.of(variant)
-    if not runs:
-        return None
+def best_by_rank(runs: Sequence[Run]) -> np.ndarray:
+    """Return the accuracy of the k-th best subnet, mean over runs, [n]."""
     ordered = [sorted(run.accuracy.values(), reverse=True) for run in runs]
     return np.mean(ordered, axis=0)
 
 
-def by_benchmark(
-    matrix: Matrix, variant: str, num_groups: int = 10
-) -> list[dict[str, Any]]:
+def by_benchmark(runs: Sequence[Run], num_groups: int = 10) -> list[dict[str, Any]]:
     """Return accuracies by the architectures' rank in the benchmark's table.
 
     Args:
-        matrix: With the table's accuracies.
-        variant: Whose runs.
+        runs: Of one variant.
         num_groups: Groups of equal size, best architectures first.
 
     Returns:
         For each group `benchmark`, the table's mean, and `accuracy`, a `spread` over
-        seeds; nothing without runs or without the table.
+        runs; nothing without runs or without the table.
     """
-    runs = matrix.of(variant)
     if not runs or not runs[0].benchmark:
         return []
     benchmark = runs[0].benchmark
