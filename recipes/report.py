@@ -233,6 +233,17 @@ def sampler_context(matrix: Matrix) -> dict[str, Any] | None:
     return {"tops": rows, "groups": list(groups)}
 
 
+def equivalents(matrix: Matrix, scratch: dict[str, Any]) -> float | None:
+    """Return how many networks from scratch cost what one supernet's training does."""
+    runs = matrix.of(METHOD)
+    if not runs:
+        return None
+    supernet = [run.result["compute"]["training"]["cpu_seconds"] for run in runs]
+    networks = sum(len(row["accuracy"]) for row in scratch["archs"])
+    each = scratch["compute"]["cpu_seconds"] / networks
+    return sum(supernet) / len(supernet) / each
+
+
 def figures(
     matrix: Matrix, effect_rows: list[dict], scratch: list[dict]
 ) -> dict[str, dict[str, bytes]]:
@@ -262,12 +273,17 @@ def build(settings: Settings) -> tuple[dict[str, Any], dict[str, dict[str, bytes
     tables = [table_context(matrix, table) for table in matrix.plan["tables"]]
     effect_rows = effects(tables)
     scratch = [
-        {**one, **against_scratch(matrix, one)}
+        {
+            **one,
+            **against_scratch(matrix, one),
+            "equivalents": equivalents(matrix, one),
+        }
         for one in find_scratch(settings, matrix)
     ]
     context = {
         "name": folder.name,
         "base": matrix.plan["base"],
+        "epochs": matrix.plan["settings"]["epochs"],
         "scale": scale_context(matrix),
         "effects": effect_rows,
         "baseline": baseline_context(matrix),
