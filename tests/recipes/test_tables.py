@@ -110,9 +110,7 @@ def test_order_first_seed_first_then_the_tables_of_one_seed():
 def test_ranks_and_shots_scale_with_the_base():
     base = _matrix.base_settings("smoke", {"rank": 16, "num_shots": 2})
     rows = rows_of(base, only=("table_6", "table_7"))
-    ranks = [
-        row.settings.rank for row in rows if row.settings.generator == "hypernet"
-    ]
+    ranks = [row.settings.rank for row in rows if row.settings.generator == "hypernet"]
     assert sorted(ranks) == [4, 8, 16]
     # An eighth and a quarter of two shots are both one: one run.
     shots = [row.settings.num_shots for row in rows if "table_7" in row.tables]
