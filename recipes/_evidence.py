@@ -171,12 +171,13 @@ def compare(matrix: Matrix, variant: str, reference: str) -> dict[str, Any] | No
         return None
     seeds = [run.seed for run in ours]
     archs = list(ours[0].accuracy)
-    averages = [
-        [run.result["subnets"]["average"] for run in runs] for runs in (ours, theirs)
-    ]
+    a, b = (
+        np.array([run.result["subnets"]["average"] for run in runs])
+        for runs in (ours, theirs)
+    )
     over_seeds = None
     if len(seeds) > 1:
-        over_seeds = kk.evaluation.paired_comparison(*averages)
+        over_seeds = kk.evaluation.paired_comparison(a, b)
     return {
         "seeds": seeds,
         "over_architectures": kk.evaluation.paired_comparison(
@@ -186,7 +187,7 @@ def compare(matrix: Matrix, variant: str, reference: str) -> dict[str, Any] | No
         "average": _difference(ours, theirs, "average"),
         "maximum": _difference(ours, theirs, "maximum"),
         "kendall_tau": _difference(ours, theirs, "kendall_tau"),
-        "verdict": verdict(np.subtract(*averages).tolist(), over_seeds),
+        "verdict": verdict((a - b).tolist(), over_seeds),
     }
 
 

@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 from _evidence import METHOD, Matrix, Run, best_by_rank, by_benchmark, levels
 
+# Pixels of a picture for one of the page: sharp on a dense screen.
+PIXEL_RATIO = 1.6
+
 
 @dataclasses.dataclass(frozen=True)
 class Theme:
@@ -54,13 +57,18 @@ def render(draw: Callable[[Any, Theme], None], size: tuple[float, float]) -> dic
             figure = plt.figure(figsize=size, layout="constrained")
             draw(figure, theme)
             content = io.BytesIO()
-            figure.savefig(content, dpi=160, format="png", metadata={"Software": None})
+            figure.savefig(
+                content,
+                dpi=100 * PIXEL_RATIO,
+                format="png",
+                metadata={"Software": None},
+            )
             plt.close(figure)
         pictures[theme.name] = content.getvalue()
     return pictures
 
 
-def _style(theme: Theme) -> dict[str, Any]:
+def _style(theme: Theme) -> Any:
     return {
         "figure.facecolor": theme.page,
         "savefig.facecolor": theme.page,

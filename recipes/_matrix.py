@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import pathlib
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -253,7 +252,8 @@ def arguments(preset: str, settings: Settings, shown: bool = False) -> list[str]
         preset: The preset that the flags start from.
         settings: The run's settings.
         shown: For the reader on another machine: data lie where words in capitals
-            say, other paths are relative to the repository.
+            say, other paths are relative to the repository, or the recipe's own if
+            they lie outside of it.
     """
     words = [preset]
     for field in dataclasses.fields(Settings):
@@ -266,7 +266,8 @@ def arguments(preset: str, settings: Settings, shown: bool = False) -> list[str]
         elif shown and field.name in PLACEHOLDERS:
             words += [f"--{flag}", PLACEHOLDERS[field.name]]
         elif shown and isinstance(value, pathlib.Path):
-            words += [f"--{flag}", os.path.relpath(value, REPOSITORY)]
+            if value.is_relative_to(REPOSITORY):
+                words += [f"--{flag}", str(value.relative_to(REPOSITORY))]
         else:
             words += [f"--{flag}", str(value)]
     return words

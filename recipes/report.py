@@ -32,6 +32,7 @@ from _evidence import (
     spread,
 )
 from _evidence_figures import (
+    PIXEL_RATIO,
     draw_effects,
     draw_ranking,
     draw_samplers,
@@ -320,13 +321,13 @@ def render_page(context: dict[str, Any], pictures: dict[str, dict[str, bytes]]) 
         "hours": hours,
         "num": number,
     }
-    inline = {
-        name: {
-            theme: "data:image/png;base64," + base64.b64encode(content).decode()
-            for theme, content in themes.items()
-        }
-        for name, themes in pictures.items()
-    }
+    inline: dict[str, dict[str, Any]] = {}
+    for name, themes in pictures.items():
+        pixels = int.from_bytes(themes["light"][16:20], "big")  # PNG's header
+        inline[name] = {"width": round(pixels / PIXEL_RATIO)}
+        for theme, content in themes.items():
+            text = base64.b64encode(content).decode()
+            inline[name][theme] = f"data:image/png;base64,{text}"
     template = environment.get_template(TEMPLATE.name)
     return template.render(**context, figures=inline)
 
