@@ -211,6 +211,7 @@ def test_further_architectures_come_once_and_last(recipe, tmp_path):
     path.write_text(json.dumps(words))
     found = recipe.all_archs(recipe.dataclasses.replace(settings, extra_archs=path))
     np.testing.assert_array_equal(found, [*archs, MORE])
+    np.testing.assert_array_equal(recipe.read_archs(path), [archs[2], MORE])
     path.write_text("none")
     with pytest.raises(ValueError, match="Received: path="):
         recipe.all_archs(recipe.dataclasses.replace(settings, extra_archs=path))

@@ -342,6 +342,22 @@ def rows_missing(text):
     return int(re.search(r"(\d+) are missing; the page says", text).group(1))
 
 
+def test_the_papers_figures_on_the_same_data_set(page):
+    assert report.paper_values("Table 1", "Kshot-Hypernet", "cifar100") == {
+        "dataset": "cifar100",
+        "average": 61.02,
+        "maximum": 72.04,
+    }
+    # Where the paper has other data only, the first it has, and it is named.
+    assert page.rows("table_1-table")["Kshot-Hypernet, no retraining"][:2] == [
+        "87.12",
+        "92.47",
+    ]
+    assert "Paper (cifar10): average" in page.tables["table_1-table"][0]
+    assert report.paper_values("Table 3", "w/o KD", "cifar10")["dataset"] == "cifar100"
+    assert report.paper_values("Figure 7", None, "cifar10") == {}
+
+
 def test_scale_stands_on_top(page, made):
     rows = page.rows("scale-table")
     assert rows["Epochs"] == ["300", "2"]
