@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 import types
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib import metadata
 from typing import Any
 
@@ -56,22 +56,25 @@ def open_folder(
     identity: dict[str, Any],
     flag: str,
     defaults: Mapping[str, Any] = types.MappingProxyType({}),
+    changeable: Collection[str] = (),
 ) -> None:
     """Make a run's folder; one that holds a run with other settings is refused.
 
     Args:
         folder: Where the run keeps what it needs to go on.
-        identity: The settings that must be the same for that.
+        identity: The settings, which must be the same for that.
         flag: The recipe's flag that leads to another folder.
         defaults: What a setting was where it did not exist yet: a run that began
             before the recipe got it can go on.
+        changeable: Settings that may be others all the same.
 
     Raises:
         ValueError: The folder's settings are others.
     """
     file = folder / "settings.json"
     if file.exists():
-        changed = changed_settings(json.loads(file.read_text()), identity, defaults)
+        fixed = {key: identity[key] for key in identity if key not in changeable}
+        changed = changed_settings(json.loads(file.read_text()), fixed, defaults)
         if changed:
             raise ValueError(
                 "The run's folder holds a run with other settings: remove it, or give "

@@ -341,10 +341,8 @@ def run(settings: Settings, folder: pathlib.Path) -> dict[str, Any]:
     """Train, evaluate, deploy; returns what the result file holds."""
     import keras
 
-    identity = dataclasses.asdict(settings)
-    for field in CHANGEABLE:
-        del identity[field]
-    open_folder(folder, identity, "name", setting_defaults(settings))
+    defaults = setting_defaults(settings)
+    open_folder(folder, dataclasses.asdict(settings), "name", defaults, CHANGEABLE)
     watch = Stopwatch(folder / "seconds.json")
     start = time.monotonic()
     table = load_table(settings)

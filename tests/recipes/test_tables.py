@@ -16,6 +16,7 @@ tyro = pytest.importorskip("tyro")
 
 RECIPES = pathlib.Path(__file__).resolve().parents[2] / "recipes"
 sys.path.append(str(RECIPES))
+import _common  # noqa: E402
 import _matrix  # noqa: E402
 import _runs  # noqa: E402
 import nas_bench_201  # noqa: E402
@@ -237,6 +238,31 @@ def test_a_stored_run_lacks_a_later_setting(settings, fake):
     path.write_text(json.dumps(stored))
     with pytest.raises(ValueError, match=r"'channels': \(16, 4\)"):
         tables.is_finished(row)
+
+
+def test_a_run_goes_on_unless_what_it_learns_changes(tmp_path):
+    def open_with(**changes):
+        settings = dataclasses.replace(nas_bench_201.Settings(), **changes)
+        _common.open_folder(
+            tmp_path,
+            dataclasses.asdict(settings),
+            "name",
+            _common.setting_defaults(settings),
+            nas_bench_201.CHANGEABLE,
+        )
+
+    file = tmp_path / "settings.json"
+    open_with(channels=8)
+    open_with(channels=8, extra_archs=pathlib.Path("a.txt"))
+    stored = json.loads(file.read_text())
+    assert stored["extra_archs"] == "a.txt"
+    with pytest.raises(ValueError, match=r"'channels': \(8, 4\)"):
+        open_with(channels=4)
+    del stored["archs_seed"], stored["channels"]  # of before these settings existed
+    file.write_text(json.dumps(stored))
+    with pytest.raises(ValueError, match=r"'archs_seed': \(None, 1\)"):
+        open_with(archs_seed=1)
+    open_with()
 
 
 def test_a_folder_has_one_process(tmp_path):
