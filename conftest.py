@@ -27,6 +27,7 @@ BACKEND_FREE = (
     "data/test_imagenet16.py",
     "data/test_splits.py",
     "recipes",
+    "evaluation/test_comparison.py",
     "evaluation/test_statistics.py",
     "evaluation/test_table.py",
     "evaluation/test_table_official.py",

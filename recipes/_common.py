@@ -11,6 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
+import types
+from collections.abc import Collection, Mapping
 from importlib import metadata
 from typing import Any
 
@@ -50,25 +52,72 @@ def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=1) + "\n")
 
 
-def open_folder(folder: pathlib.Path, identity: dict[str, Any], flag: str) -> None:
+def open_folder(
+    folder: pathlib.Path,
+    identity: dict[str, Any],
+    flag: str,
+    defaults: Mapping[str, Any] = types.MappingProxyType({}),
+    changeable: Collection[str] = (),
+) -> None:
     """Make a run's folder; one that holds a run with other settings is refused.
 
     Args:
         folder: Where the run keeps what it needs to go on.
-        identity: The settings that must be the same for that.
+        identity: The settings, which must be the same for that.
         flag: The recipe's flag that leads to another folder.
+        defaults: What a setting was where it did not exist yet: a run that began
+            before the recipe got it can go on.
+        changeable: Settings that may be others all the same.
 
     Raises:
         ValueError: The folder's settings are others.
     """
-    text = json.dumps(identity, default=str, indent=1)
     file = folder / "settings.json"
-    if file.exists() and file.read_text() != text:
-        raise ValueError(
-            "The run's folder holds a run with other settings: remove it, or give "
-            f"another --{flag}. Received: {flag}={folder}"
-        )
-    write_text(file, text)
+    if file.exists():
+        fixed = {key: identity[key] for key in identity if key not in changeable}
+        changed = changed_settings(json.loads(file.read_text()), fixed, defaults)
+        if changed:
+            raise ValueError(
+                "The run's folder holds a run with other settings: remove it, or give "
+                f"another --{flag}. Received: {flag}={folder}, (stored, given) "
+                f"{changed}"
+            )
+    write_text(file, json.dumps(identity, default=str, indent=1))
+
+
+def changed_settings(
+    stored: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    defaults: Mapping[str, Any] = types.MappingProxyType({}),
+) -> dict[str, tuple[Any, Any]]:
+    """Return field -> (stored value, value now) of settings that differ.
+
+    Args:
+        stored: As read from JSON. A result file has only the last name of a path:
+            then that is compared.
+        settings: Those of now; only these are compared.
+        defaults: Values of what is not stored.
+    """
+    changed = {}
+    for name, value in settings.items():
+        old = _plain(stored.get(name, defaults.get(name)))
+        new = _plain(value)
+        accepted = [new]
+        if isinstance(value, pathlib.Path):
+            accepted.append(value.name)
+        if old not in accepted:
+            changed[name] = (old, new)
+    return changed
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON holds it."""
+    return json.loads(json.dumps(value, default=str))
+
+
+def setting_defaults(recipe: Any) -> dict[str, Any]:
+    """Return field -> default of a recipe's dataclass of settings."""
+    return {field.name: field.default for field in dataclasses.fields(recipe)}
 
 
 def load_images(settings: Any, **options: Any) -> Any:

@@ -10,14 +10,14 @@ images and train different subnets, 300 epochs. `two-core` is reduced to about a
 hour on two CPU cores. A killed run goes on where it was: in training from the
 last finished epoch, in evaluation from the last set of subnets. Ends with average
 and maximum accuracy of random subnets, Kendall's tau against the table, and the
-best subnet, tested once and exported.
+best subnet, tested once and exported. Beside the result file lies `NAME_subnets.csv`
+with the accuracy of each subnet, for paired tests.
 
 CIFAR-10 is tested on all test images. The benchmark's own figures for CIFAR-100 and
 ImageNet16-120 are for one half of them, x-test: `--split-file` says which, and without
 it a seeded half is used and the result file says so. Nothing is selected on either.
 """
 
-import csv
 import dataclasses
 import json
 import pathlib
@@ -33,8 +33,11 @@ from _common import (
     load_benchmark_images,
     open_folder,
     provenance,
+    setting_defaults,
     write_json,
 )
+from _runs import Stopwatch, lock_folder, read_history
+from _subnets import read_archs, write_subnets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,9 +85,15 @@ class Settings:
     """Images held out of training; they select."""
     num_archs: int = 15_625
     """Random distinct architectures to evaluate."""
+    archs_seed: int | None = None
+    """Seed of their draw, of which fewer are the first of more; `seed` draws if not
+    given."""
+    extra_archs: pathlib.Path | None = None
+    """A text file in whose lines more architectures are named; they are evaluated
+    too, and stand in the CSV file only."""
     calibration_images: int = 2048
     export: bool = True
-    """Whether to export and verify the best subnet."""
+    """Whether to export the best subnet to TFLite and verify the files."""
     seed: int = 0
     name: str = "nas_bench_201"
     """Names the run's folder and its result file."""
@@ -93,6 +102,8 @@ class Settings:
     output: pathlib.Path = RESULTS
 
 
+# What may differ when a run goes on: it changes neither training nor earlier results.
+CHANGEABLE = ("table", "table_epochs", "extra_archs", "runs", "output")
 PRESETS = {
     "paper": ("The paper's appendix A.1.", Settings()),
     "two-core": (
@@ -140,7 +151,7 @@ def load_table(settings: Settings) -> Any:
 
     table = kk.evaluation.NASBench201Table.load(settings.table, settings.table_epochs)
     print(table)
-    table.accuracy(sample_archs(settings), settings.data)  # raises now, not at the end
+    table.accuracy(all_archs(settings), settings.data)  # raises now, not at the end
     return table
 
 
@@ -149,7 +160,21 @@ def sample_archs(settings: Settings) -> Any:
     import keras_khyper as kk
 
     space = kk.spaces.NASBench201()
-    return space.sample(min(settings.num_archs, len(space)), seed=settings.seed)
+    num = min(settings.num_archs, len(space))
+    if settings.archs_seed is None:
+        return space.sample(num, seed=settings.seed)
+    return space.sample(len(space), seed=settings.archs_seed)[:num]
+
+
+def all_archs(settings: Settings) -> Any:
+    """Return the random architectures, then those of `extra_archs` not among them."""
+    import numpy as np
+
+    archs = sample_archs(settings)
+    if settings.extra_archs is None:
+        return archs
+    both = np.concatenate([archs, read_archs(settings.extra_archs)])
+    return np.array(list(dict.fromkeys(map(tuple, both.tolist()))))
 
 
 def make_supernet(settings: Settings, data: Any) -> Any:
@@ -227,35 +252,39 @@ def train(settings: Settings, supernet: Any, data: Any, folder: pathlib.Path) ->
 def evaluate(
     settings: Settings, supernet: Any, data: Any, table: Any, folder: pathlib.Path
 ) -> tuple[dict[str, Any], Any]:
-    """Evaluate random subnets on the held-out images; returns the best one."""
+    """Evaluate subnets on the held-out images; returns the best of the random ones."""
     import keras_khyper as kk
 
-    archs = sample_archs(settings)
+    archs, evaluated = sample_archs(settings), all_archs(settings)
     evaluator = kk.evaluation.SubnetEvaluator(
         supernet,
         data.calibration_images(settings.calibration_images, seed=settings.seed),
         (data.normalize(data.validation_images), data.validation_labels),
         results_path=folder / "subnets.jsonl",
     )
-    accuracy = 100.0 * evaluator.evaluate(archs)
+    accuracies = 100.0 * evaluator.evaluate(evaluated)
+    columns = {"accuracy": accuracies}
+    accuracy = accuracies[: len(archs)]
     if table is None:
         summary = kk.evaluation.summarize(accuracy)
     else:
+        columns["benchmark"] = table.accuracy(evaluated, settings.data)
         summary = kk.evaluation.summarize(
             accuracy,
-            table.accuracy(archs, settings.data),
+            columns["benchmark"][: len(archs)],
             baselines={"flops": supernet.subnet_macs(archs)},
             chance=100.0 / data.num_classes,
         )
         summary["table"] = f"{table.splits[settings.data]}, {table.epochs} epochs"
     summary["split"] = f"{len(data.validation_labels)} images {data.validation_split}"
+    write_subnets(settings.output / f"{settings.name}_subnets.csv", evaluated, columns)
     return summary, archs[accuracy.argmax()]
 
 
 def deploy(
     settings: Settings, supernet: Any, arch: Any, data: Any, folder: pathlib.Path
 ) -> dict[str, Any]:
-    """Materialise the best subnet, test it once, export and verify it."""
+    """Materialise the best subnet and test it once; export and verify it if wanted."""
     import keras
     import numpy as np
 
@@ -281,7 +310,7 @@ def deploy(
         ),
     }
     network.save(folder / "best.keras")
-    for quantization in (None, "float16", "int8"):
+    for quantization in (None, "float16", "int8") if settings.export else ():
         exported = kk.export.to_tflite(
             network,
             folder / f"best_{quantization or 'float32'}.tflite",
@@ -296,56 +325,64 @@ def deploy(
     return report
 
 
-def read_history(folder: pathlib.Path) -> list[dict[str, float]]:
-    """Return one row per epoch; a kill may have left an epoch's row twice."""
-    with open(folder / "history.csv") as lines:
-        rows = {row["epoch"]: row for row in csv.DictReader(lines)}
-    return [
-        {key: float(f"{float(v):.5g}") for key, v in r.items()} for r in rows.values()
-    ]
+def new_supernet(settings: Settings, data: Any) -> Any:
+    """Build and compile the supernet, under a strategy if there are replicas."""
+    if settings.replicas == 1:
+        return make_supernet(settings, data)
+    import tensorflow as tf
+
+    devices = [device.name[-5:] for device in tf.config.list_logical_devices()]
+    print(f"MirroredStrategy over {settings.replicas} of {devices}")
+    with tf.distribute.MirroredStrategy().scope():
+        return make_supernet(settings, data)
 
 
-def main(settings: Settings) -> None:
-    """Train, evaluate, deploy, write the result file."""
-    if settings.table is not None and settings.table.suffix == ".pth":
-        import torch  # noqa: F401  # reads the table; after TensorFlow it can crash
+def run(settings: Settings, folder: pathlib.Path) -> dict[str, Any]:
+    """Train, evaluate, deploy; returns what the result file holds."""
     import keras
 
-    keras.config.set_dtype_policy(settings.dtype_policy)
-    folder = settings.runs / settings.name
-    open_folder(folder, dataclasses.asdict(settings), "name")
+    defaults = setting_defaults(settings)
+    open_folder(folder, dataclasses.asdict(settings), "name", defaults, CHANGEABLE)
+    watch = Stopwatch(folder / "seconds.json")
     start = time.monotonic()
     table = load_table(settings)
     data = load_benchmark_images(settings)
     trained = folder / "supernet.keras"
     if trained.exists():
         supernet = keras.models.load_model(trained)
-    elif settings.replicas > 1:
-        import tensorflow as tf
-
-        devices = [device.name[-5:] for device in tf.config.list_logical_devices()]
-        print(f"MirroredStrategy over {settings.replicas} of {devices}")
-        with tf.distribute.MirroredStrategy().scope():
-            supernet = make_supernet(settings, data)
-        train(settings, supernet, data, folder)
-        supernet.save(trained)
     else:
-        supernet = make_supernet(settings, data)
-        train(settings, supernet, data, folder)
+        with watch.phase("training"):
+            supernet = new_supernet(settings, data)
+            train(settings, supernet, data, folder)
         supernet.save(trained)
-    training_seconds = time.monotonic() - start
-    summary, best = evaluate(settings, supernet, data, table, folder)
-    result: dict[str, Any] = {"subnets": summary}
-    if settings.export:
-        result["best"] = deploy(settings, supernet, best, data, folder)
-    result["history"] = read_history(folder)
-    result["training_seconds"] = round(training_seconds, 1)
-    result.update(provenance(settings, time.monotonic() - start))
+    with watch.phase("evaluation"):
+        summary, best = evaluate(settings, supernet, data, table, folder)
+    with watch.phase("export"):
+        report = deploy(settings, supernet, best, data, folder)
+    return {
+        "subnets": summary,
+        "best": report,
+        "history": read_history(folder),
+        "compute": watch.times,
+        **provenance(settings, time.monotonic() - start),
+    }
+
+
+def main(settings: Settings) -> None:
+    """Run the experiment in its folder, write the result file."""
+    if settings.table is not None and settings.table.suffix == ".pth":
+        import torch  # noqa: F401  # reads the table; after TensorFlow it can crash
+    import keras
+
+    keras.config.set_dtype_policy(settings.dtype_policy)
+    folder = settings.runs / settings.name
+    folder.mkdir(parents=True, exist_ok=True)
+    with lock_folder(folder):
+        result = run(settings, folder)
     path = settings.output / f"{settings.name}.json"
     write_json(path, result)
     print(json.dumps(result["subnets"], indent=1))
-    if settings.export:
-        print(f"Best subnet: {result['best']['test_accuracy']:.2f}% on test images")
+    print(f"Best subnet: {result['best']['test_accuracy']:.2f}% on test images")
     print(f"Written: {path}")
 
 

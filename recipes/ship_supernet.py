@@ -17,9 +17,8 @@ from typing import Any
 
 import numpy as np
 import tyro
-from _common import RUNS, provenance
+from _common import RUNS, load_benchmark_images, provenance
 from nas_bench_201 import Settings as RunSettings
-from nas_bench_201 import load_data
 
 SAVED_MODELS = RUNS.parent / "saved_models"
 
@@ -168,7 +167,7 @@ def main(settings: Settings) -> None:
 
     start = time.monotonic()
     run = read_run(settings)
-    data = load_data(run)
+    data = load_benchmark_images(run)
     supernet = keras.models.load_model(settings.run / "supernet.keras", compile=False)
     order = np.random.default_rng(run.seed).permutation(len(data.train_images))
     images = data.train_images[order[: settings.calibration_images]]

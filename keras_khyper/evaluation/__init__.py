@@ -1,5 +1,6 @@
 """Evaluating subnets and comparing them with benchmark tables."""
 
+from keras_khyper.evaluation.comparison import paired_comparison
 from keras_khyper.evaluation.evaluator import SubnetEvaluator
 from keras_khyper.evaluation.statistics import (
     bootstrap_interval,
@@ -16,6 +17,7 @@ __all__ = [
     "SubnetEvaluator",
     "bootstrap_interval",
     "kendall_tau",
+    "paired_comparison",
     "precision_at_k",
     "spearman",
     "summarize",

@@ -30,7 +30,7 @@ def kendall_tau(a: ArrayLike, b: ArrayLike) -> float:
         >>> round(kk.evaluation.kendall_tau([0.1, 0.2, 0.3], [90.0, 94.0, 92.0]), 6)
         0.333333
     """
-    a, b = _paired({"a": a, "b": b})
+    a, b = check_paired({"a": a, "b": b})
     if _is_constant(a) or _is_constant(b):
         return math.nan
     return float(stats.kendalltau(a, b, variant="b").statistic)
@@ -55,7 +55,7 @@ def spearman(a: ArrayLike, b: ArrayLike) -> float:
         >>> round(kk.evaluation.spearman([0.1, 0.2, 0.3], [90.0, 94.0, 92.0]), 6)
         0.5
     """
-    a, b = _paired({"a": a, "b": b})
+    a, b = check_paired({"a": a, "b": b})
     if _is_constant(a) or _is_constant(b):
         return math.nan
     return float(stats.spearmanr(a, b).statistic)
@@ -83,7 +83,7 @@ def top_k_regret(predicted: ArrayLike, true: ArrayLike, k: int = 1) -> float:
         >>> kk.evaluation.top_k_regret([0.3, 0.9, 0.8], [94.0, 90.0, 93.0], k=2)
         1.0
     """
-    predicted, true = _paired({"predicted": predicted, "true": true}, min_length=1)
+    predicted, true = check_paired({"predicted": predicted, "true": true}, min_length=1)
     return float(true.max() - true[_top(predicted, k)].max())
 
 
@@ -109,7 +109,7 @@ def precision_at_k(predicted: ArrayLike, true: ArrayLike, k: int) -> float:
         >>> statistics.precision_at_k([0.3, 0.9, 0.8], [94.0, 90.0, 93.0], k=2)
         0.5
     """
-    predicted, true = _paired({"predicted": predicted, "true": true}, min_length=1)
+    predicted, true = check_paired({"predicted": predicted, "true": true}, min_length=1)
     chosen = true[_top(predicted, k)]
     return float((chosen >= np.sort(true)[-k]).mean())
 
@@ -234,10 +234,10 @@ def summarize(
                 "`baselines` are compared with `true`, which must be given too. "
                 f"Received: true=None, baselines={list(baselines)}"
             )
-        (accuracy,) = _paired({"accuracy": accuracy})
+        (accuracy,) = check_paired({"accuracy": accuracy})
         return _level(accuracy)
 
-    accuracy, true = _paired({"accuracy": accuracy, "true": true})
+    accuracy, true = check_paired({"accuracy": accuracy, "true": true})
     resampling: dict[str, Any] = {
         "num_resamples": num_resamples,
         "confidence": confidence,
@@ -287,7 +287,7 @@ def _compare(
     values: ArrayLike,
     resampling: dict[str, Any],
 ) -> dict[str, Any]:
-    baseline, _ = _paired({f"baselines[{name!r}]": values, "true": true})
+    baseline, _ = check_paired({f"baselines[{name!r}]": values, "true": true})
 
     def advantage(accuracy: np.ndarray, true: np.ndarray, baseline: np.ndarray):
         return kendall_tau(accuracy, true) - kendall_tau(baseline, true)
@@ -304,8 +304,18 @@ def _compare(
     }
 
 
-def _paired(arrays: Mapping[str, ArrayLike], min_length: int = 2) -> list[np.ndarray]:
-    """The arrays as float64, checked to belong together."""
+def check_paired(
+    arrays: Mapping[str, ArrayLike], min_length: int = 2
+) -> list[np.ndarray]:
+    """Returns arrays as float64, checked to belong together.
+
+    Args:
+        arrays: name -> real numbers `[n]`.
+        min_length: smallest n.
+
+    Raises:
+        ValueError: if shapes differ, n is too small or a value is not finite.
+    """
     checked = {name: np.asarray(values, float) for name, values in arrays.items()}
     shapes = {array.shape for array in checked.values()}
     received = ", ".join(f"{name}.shape={a.shape}" for name, a in checked.items())

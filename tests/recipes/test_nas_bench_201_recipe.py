@@ -15,6 +15,7 @@ import keras_khyper as kk
 
 RECIPES = pathlib.Path(__file__).resolve().parents[2] / "recipes"
 NUM_CLASSES = 120
+MORE = [1, 2, 3, 4, 0, 1]  # an architecture that is not among the random ones
 
 
 @pytest.fixture
@@ -102,6 +103,7 @@ def test_imagenet16_120_from_files_to_result(recipe, files, monkeypatch):
     )
     assert result["subnets"]["split"] == "120 images held out of training"
     assert result["best"]["split"] == "x-test of lists.txt (120 images), read once"
+    check_subnets_file(settings, archs)
     # The files read again by hand, and the network that was saved.
     content = pickle.loads((files / "val_data").read_bytes())
     xtest = json.loads((files / "lists.txt").read_text())["xtest"][1]
@@ -117,6 +119,34 @@ def test_imagenet16_120_from_files_to_result(recipe, files, monkeypatch):
     assert len(seen) == 240
     distances = np.abs(seen - images.reshape(1, -1, 768)).max(axis=2)
     assert distances.min() > 0.1
+    # The finished run goes on for one architecture more, without training.
+    name = kk.spaces.NASBench201().to_string(MORE)
+    (files / "more.txt").write_text(f'{{"arch": "{name}", "again": "{name}"}}')
+    write_table(files, [*archs, MORE])
+    monkeypatch.setattr(recipe, "train", None)
+    recipe.main(recipe.dataclasses.replace(settings, extra_archs=files / "more.txt"))
+    again = json.loads((files / "results" / "nas_bench_201.json").read_text())
+    assert again["subnets"] == result["subnets"]
+    check_subnets_file(settings, [*archs, MORE])
+    parts = {name: phase["parts"] for name, phase in again["compute"].items()}
+    assert parts == {"training": 1, "evaluation": 2, "export": 2}
+    assert again["compute"]["training"] == result["compute"]["training"]
+
+
+def check_subnets_file(settings, archs):
+    """Each subnet's accuracy, as its evaluator noted it, beside the table's."""
+    noted = {}
+    lines = (settings.runs / settings.name / "subnets.jsonl").read_text().splitlines()
+    for line in lines[1:]:
+        entry = json.loads(line)
+        noted["".join(map(str, entry["arch"]))] = 100 * entry["accuracy"]
+    rows = (settings.output / "nas_bench_201_subnets.csv").read_text().splitlines()
+    assert rows[0] == "arch,accuracy,benchmark"
+    cells = [row.split(",") for row in rows[1:]]
+    assert [row[0] for row in cells] == ["".join(map(str, arch)) for arch in archs]
+    for place, (arch, accuracy, benchmark) in enumerate(cells):
+        assert float(accuracy) == pytest.approx(noted[arch], abs=1e-3)
+        assert float(benchmark) == 20 + place
 
 
 @pytest.mark.parametrize(
@@ -160,3 +190,28 @@ def test_a_table_that_lacks_something_is_refused_before_training(recipe, files):
 def test_imagenet16_120_needs_a_folder(recipe):
     with pytest.raises(ValueError, match="--data-dir"):
         recipe.load_benchmark_images(recipe.Settings(data="imagenet16-120"))
+
+
+def test_architectures_of_one_seed_are_nested(recipe):
+    settings = recipe.Settings(archs_seed=3, num_archs=50, seed=1)
+    many = recipe.sample_archs(settings)
+    few = recipe.sample_archs(recipe.dataclasses.replace(settings, num_archs=7, seed=2))
+    np.testing.assert_array_equal(few, many[:7])
+    assert len(np.unique(many, axis=0)) == 50
+    other = recipe.sample_archs(recipe.dataclasses.replace(settings, archs_seed=4))
+    assert (other != many).any()
+
+
+def test_further_architectures_come_once_and_last(recipe, tmp_path):
+    settings = recipe.Settings(archs_seed=0, num_archs=5)
+    archs = recipe.sample_archs(settings)
+    space = kk.spaces.NASBench201()
+    words = [space.to_string(arch) for arch in (archs[2], MORE, MORE)]
+    path = tmp_path / "names.json"
+    path.write_text(json.dumps(words))
+    found = recipe.all_archs(recipe.dataclasses.replace(settings, extra_archs=path))
+    np.testing.assert_array_equal(found, [*archs, MORE])
+    np.testing.assert_array_equal(recipe.read_archs(path), [archs[2], MORE])
+    path.write_text("none")
+    with pytest.raises(ValueError, match="Received: path="):
+        recipe.all_archs(recipe.dataclasses.replace(settings, extra_archs=path))

@@ -1,0 +1,104 @@
+"""What makes a long run resumable: its lock, its clock, its history."""
+
+import contextlib
+import csv
+import json
+import pathlib
+import threading
+import time
+from collections.abc import Iterator
+from typing import IO
+
+from _common import write_json
+
+
+def lock_folder(folder: pathlib.Path) -> IO[str]:
+    """Lock a run's folder while this process lives; needs a POSIX system.
+
+    Args:
+        folder: The run's own; it must exist.
+
+    Returns:
+        The open file that holds the lock: keep it.
+
+    Raises:
+        RuntimeError: Another process has it.
+    """
+    file = open(folder / "lock", "w")
+    try:
+        import fcntl
+    except ImportError:  # Windows: two processes in one folder are not noticed
+        return file
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise RuntimeError(
+            f"Another process is at work in the run's folder. Received: folder={folder}"
+        ) from error
+    return file
+
+
+class Stopwatch:
+    """Wall and CPU seconds of a run's phases, summed over all its parts.
+
+    A killed run goes on in another process, so times are kept in a file. It is
+    written every few seconds: a kill loses no more than that.
+
+    Args:
+        path: The file to keep times in.
+        interval: Seconds between two writes.
+
+    Example:
+    >>> watch = Stopwatch(folder / "seconds.json")
+    >>> with watch.phase("training"):
+    ...     train()
+    >>> watch.times["training"]["seconds"]   # of this process and those before
+    """
+
+    def __init__(self, path: pathlib.Path, interval: float = 10.0) -> None:
+        self.times: dict[str, dict[str, float]] = {}
+        self._path = path
+        self._interval = interval
+        if path.exists():
+            self.times = json.loads(path.read_text())
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Add the time spent inside to a phase."""
+        before = self.times.get(name, {"seconds": 0.0, "cpu_seconds": 0.0, "parts": 0})
+        wall, cpu = time.monotonic(), time.process_time()
+        ended = threading.Event()
+
+        def note() -> None:
+            self.times[name] = {
+                "seconds": round(before["seconds"] + time.monotonic() - wall, 1),
+                "cpu_seconds": round(
+                    before["cpu_seconds"] + time.process_time() - cpu, 1
+                ),
+                "parts": before["parts"] + 1,
+            }
+            write_json(self._path, self.times)
+
+        def note_regularly() -> None:
+            while not ended.wait(self._interval):
+                note()
+
+        note()
+        thread = threading.Thread(target=note_regularly, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+            note()
+
+
+def read_history(folder: pathlib.Path) -> list[dict[str, float]]:
+    """Return one row per epoch; a kill may have left an epoch's row twice."""
+    with open(folder / "history.csv") as lines:
+        rows = {row["epoch"]: row for row in csv.DictReader(lines)}
+    return [
+        {key: float(f"{float(v):.5g}") for key, v in r.items()} for r in rows.values()
+    ]
