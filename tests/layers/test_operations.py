@@ -17,12 +17,12 @@ from keras_khyper.layers import (
     SearchableCell,
     SharedKernel,
 )
-from keras_khyper.layers.operations import make_operations
-from keras_khyper.layers.routes import (
+from keras_khyper.layers.norm_statistics import (
     BatchStatistics,
     GivenStatistics,
     TeacherStatistics,
 )
+from keras_khyper.layers.operations import make_operations
 
 NAMES = list(OPERATIONS)
 K, C, RANK, SHOTS = len(NAMES), 3, 4, 2
