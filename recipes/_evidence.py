@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from _common import RECIPES
-from _subnets import read_subnets
+from _subnet_lists import read_subnets
 
 PAPER_TABLES = RECIPES / "data" / "paper_tables.csv"
 METHOD = "kshot_hypernet"

@@ -37,7 +37,7 @@ from _common import (
     write_json,
 )
 from _runs import Stopwatch, lock_folder, read_history
-from _subnets import read_archs, write_subnets
+from _subnet_lists import read_archs, write_subnets
 
 
 @dataclasses.dataclass(frozen=True)
