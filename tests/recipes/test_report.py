@@ -64,7 +64,7 @@ def write_row(folder, row, archs, benchmark, extra):
         "cores": 2,
     }
     (folder / f"{row.name}.json").write_text(json.dumps(result))
-    _subnets.write_subnets(
+    _subnet_lists.write_subnets(
         folder / f"{row.name}_subnets.csv",
         everything,
         {"accuracy": accuracy, "benchmark": all_benchmark},
