@@ -21,6 +21,7 @@ image = pytest.importorskip("matplotlib.image")
 RECIPES = pathlib.Path(__file__).resolve().parents[2] / "recipes"
 sys.path.append(str(RECIPES))
 import _evidence  # noqa: E402
+import _subnet_lists  # noqa: E402
 import report  # noqa: E402
 import tables  # noqa: E402
 
