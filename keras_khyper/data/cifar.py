@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 through TensorFlow Datasets."""
+"""CIFAR-10 and CIFAR-100: their author's binary files, or TensorFlow Datasets."""
 
 import os
 import re
@@ -8,6 +8,11 @@ import keras
 import numpy as np
 
 from keras_khyper.data import arrays, splits
+from keras_khyper.data.cifar_binary import (
+    find_binary_files,
+    read_binary_split,
+    read_class_names,
+)
 from keras_khyper.data.image_data import ImageData
 from keras_khyper.data.tensorflow_import import (
     leave_gpus_to_backend,
@@ -44,7 +49,9 @@ def load_cifar10(
     order in which the prepared files hold the images.
 
     Args:
-        data_dir: folder of TensorFlow Datasets; None means its default folder.
+        data_dir: folder with the binary version in `cifar-10-batches-bin`, which
+            needs neither TensorFlow nor its data sets; else the folder of TensorFlow
+            Datasets; None means its default one.
         validation_size: number of training images to hold out; not used if
             `split_file` shares out the training images.
         seed: seed of the split.
@@ -62,10 +69,11 @@ def load_cifar10(
         An :class:`ImageData` with images `[n, image_size, image_size, 3]`.
 
     Raises:
-        ImportError: if tensorflow-datasets is missing (extra `keras-khyper[data]`)
-            or TensorFlow is, which it reads with.
+        ImportError: if there are no binary files and tensorflow-datasets is missing
+            (extra `keras-khyper[data]`) or TensorFlow is, which it reads with.
         ValueError: if the data set is not in `data_dir` and `download` is false, or
-            if a size is out of range, or if `split_file` does not fit.
+            if a size is out of range, or if `split_file` or a binary file does not
+            fit.
 
     Example:
     ```python
@@ -102,7 +110,8 @@ def load_cifar100(
     `test_half`, else all of them; `test_split` of the result says which.
 
     Args:
-        data_dir: as in :func:`load_cifar10`.
+        data_dir: as in :func:`load_cifar10`; the binary version's folder is called
+            `cifar-100-binary`.
         validation_size: as in :func:`load_cifar10`.
         seed: as in :func:`load_cifar10`.
         image_size: as in :func:`load_cifar10`.
@@ -150,15 +159,24 @@ def _load(
             f"CIFAR images are {_IMAGE_SIZE}x{_IMAGE_SIZE} and can only be shrunk. "
             f"Received: image_size={image_size}"
         )
-    builder = _prepared_builder(name, data_dir, download)
     official = split_options["split_file"] is not None
-    train_images, train_labels = _read_split(builder, "train", official)
-    test_images, test_labels = _read_split(builder, "test", official)
+    folder = find_binary_files(name, data_dir)
+    if folder is not None:
+        class_names = read_class_names(name, folder)
+        train_images, train_labels = read_binary_split(name, folder, "train")
+        test_images, test_labels = read_binary_split(name, folder, "test")
+        if official:
+            for part, labels in (("train", train_labels), ("test", test_labels)):
+                _check_order(name, part, labels, folder)
+    else:
+        builder = _prepared_builder(name, data_dir, download)
+        class_names = tuple(builder.info.features["label"].names)
+        train_images, train_labels = _read_split(builder, "train", official)
+        test_images, test_labels = _read_split(builder, "test", official)
     split = splits.make_split(train_labels, test_labels, **split_options)
     train_images = arrays.resize_area(train_images, image_size)
     test_images = arrays.resize_area(test_images, image_size)
     mean, std = _STATISTICS[name]
-    class_names = tuple(builder.info.features["label"].names)
     return ImageData(
         name=name,
         train_images=train_images[split.train],
@@ -194,18 +212,27 @@ def _read_split(builder, split: str, official: bool) -> tuple[np.ndarray, np.nda
     ids = [re.search(rb"\d+$", text) for text in dataset["id"].numpy()]
     positions = np.array([-1 if found is None else int(found[0]) for found in ids])
     order = np.argsort(positions)
-    first_labels = _FIRST_LABELS[builder.name, split]
-    if not (
-        np.array_equal(positions[order], np.arange(len(order)))
-        and tuple(labels[order[: len(first_labels)]]) == first_labels
-    ):
+    if not np.array_equal(positions[order], np.arange(len(order))):
         raise ValueError(
             "`split_file` counts in the order of Krizhevsky's files, which the ids of "
             f"these prepared files do not give. Received: {builder.data_path}, "
-            f"split={split!r}, labels in id order from "
-            f"{labels[order[: len(first_labels)]].tolist()}"
+            f"split={split!r}"
         )
+    _check_order(builder.name, split, labels[order], builder.data_path)
     return images[order], labels[order]
+
+
+def _check_order(
+    name: str, split: str, labels: np.ndarray, folder: str | os.PathLike
+) -> None:
+    """Raise unless the first labels are those of Krizhevsky's files."""
+    first_labels = _FIRST_LABELS[name, split]
+    received = tuple(labels[: len(first_labels)].tolist())
+    if received != first_labels:
+        raise ValueError(
+            "`split_file` counts in the order of Krizhevsky's files, whose labels start "
+            f"{first_labels}. Received: {received} in {folder}, split={split!r}"
+        )
 
 
 def _import_tensorflow_datasets():
