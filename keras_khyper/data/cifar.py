@@ -230,8 +230,8 @@ def _check_order(
     received = tuple(labels[: len(first_labels)].tolist())
     if received != first_labels:
         raise ValueError(
-            "`split_file` counts in the order of Krizhevsky's files, whose labels start "
-            f"{first_labels}. Received: {received} in {folder}, split={split!r}"
+            "`split_file` counts in the order of Krizhevsky's files, whose labels "
+            f"start {first_labels}. Received: {received} in {folder}, split={split!r}"
         )
 
 
