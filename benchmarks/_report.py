@@ -83,6 +83,8 @@ def provenance(settings: Any, seconds: float) -> dict[str, Any]:
 
 
 def _commit() -> str | None:
+    if os.environ.get("KHYPER_COMMIT"):  # where a copy runs without its repository
+        return os.environ["KHYPER_COMMIT"]
     answer = subprocess.run(
         ["git", "describe", "--always", "--dirty"],
         cwd=HERE,

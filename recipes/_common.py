@@ -299,6 +299,7 @@ def provenance(settings: Any, seconds: float) -> dict[str, Any]:
         "dtype_policy": keras.config.dtype_policy().name,
         "versions": {"python": platform.python_version(), **versions},
         "commit": _commit(),
+        "accelerator": _accelerator(),
         "cores": os.cpu_count(),
         "date": datetime.date.today().isoformat(),
         "wall_seconds": round(seconds, 1),
@@ -306,6 +307,8 @@ def provenance(settings: Any, seconds: float) -> dict[str, Any]:
 
 
 def _commit() -> str | None:
+    if os.environ.get("KHYPER_COMMIT"):  # where a copy runs without its repository
+        return os.environ["KHYPER_COMMIT"]
     answer = subprocess.run(
         ["git", "describe", "--always", "--dirty"],
         cwd=RECIPES,
@@ -314,6 +317,28 @@ def _commit() -> str | None:
         check=False,
     )
     return answer.stdout.strip() or None
+
+
+def _accelerator() -> str | None:
+    """Return the name of the backend's first GPU or TPU, or None."""
+    import keras
+
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        device = jax.devices()[0]
+        return None if device.platform == "cpu" else device.device_kind
+    if backend == "torch":
+        import torch
+
+        return torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        return None
+    return tf.config.experimental.get_device_details(gpus[0]).get("device_name")
 
 
 def cosine_by_epoch(learning_rate: float, epochs: int):
