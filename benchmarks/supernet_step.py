@@ -98,7 +98,10 @@ def steps_of(supernet, batch: tuple, by_fit: bool = False, **options: Any):
 
     def run_by_fit(steps: int) -> float:
         history = supernet.fit(
-            (batch for _ in range(steps)), steps_per_epoch=steps, verbose=0
+            (batch for _ in range(steps)),
+            steps_per_epoch=steps,
+            shuffle=False,
+            verbose=0,
         )
         return float(history.history["loss"][-1])
 
