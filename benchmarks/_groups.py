@@ -1,6 +1,7 @@
 """What `step.py` compares: groups of subjects, and the ratios beside their bars."""
 
 import dataclasses
+import json
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -64,9 +65,22 @@ class Group:
     ratios: list[Ratio]
 
 
-def _ours(
+def parsed_variants(text: str) -> dict[str, dict]:
+    """Read the setting ``variants``.
+
+    Raises:
+        ValueError: It is no JSON object.
+    """
+    variants = json.loads(text)
+    if not isinstance(variants, dict):
+        raise ValueError(f"variants must be a JSON object. Received: {variants=}")
+    return variants
+
+
+def our_subject(
     settings: Settings, label: str, backend: str | None = None, **options: Any
 ) -> Subject:
+    """Return our step; ``options`` are of its ``build``."""
     options = {
         "rank": settings.rank,
         "num_shots": settings.num_shots,
@@ -78,16 +92,18 @@ def _ours(
     return Subject(label, kind, options, backend or settings.backends[0])
 
 
-def _variants(
+def with_variants(
     settings: Settings, variants: dict[str, dict], label: str, **options: Any
 ) -> list[Subject]:
+    """Return our step, and beside it each of the variants."""
     return [
-        _ours(settings, f"{label}{name and ', '}{name}", **{**options, **changes})
+        our_subject(settings, f"{label}{name and ', '}{name}", **{**options, **changes})
         for name, changes in {"": {}, **variants}.items()
     ]
 
 
-def _peers(settings: Settings, dtype: str) -> list[Subject]:
+def peer_subjects(settings: Settings, dtype: str) -> list[Subject]:
+    """Return the PyTorch peer in both memory layouts."""
     return [
         Subject(
             f"PyTorch peer, {dtype}, {name}",
@@ -98,7 +114,8 @@ def _peers(settings: Settings, dtype: str) -> list[Subject]:
     ]
 
 
-def _labels(subjects: list[Subject]) -> tuple[str, ...]:
+def labels_of(subjects: list[Subject]) -> tuple[str, ...]:
+    """Return the names of subjects."""
     return tuple(subject.label for subject in subjects)
 
 
@@ -109,12 +126,12 @@ def peer(settings: Settings, variants: dict[str, dict]) -> Iterator[tuple[str, G
         "bfloat16": {"at_least": 1.5},
     }
     for dtype in DTYPES:
-        ours = _variants(settings, variants, f"ours, {dtype}", dtype=dtype)
-        peers = _peers(settings, dtype)
+        ours = with_variants(settings, variants, f"ours, {dtype}", dtype=dtype)
+        peers = peer_subjects(settings, dtype)
         ratio = Ratio(
             f"images/s of ours / peer, {dtype}",
-            _labels(peers),
-            _labels(ours),
+            labels_of(peers),
+            labels_of(ours),
             **bars[dtype],
         )
         yield f"peer_{dtype}", Group([*ours, *peers], [ratio])
@@ -122,7 +139,7 @@ def peer(settings: Settings, variants: dict[str, dict]) -> Iterator[tuple[str, G
 
 def floor(settings: Settings, variants: dict[str, dict]) -> Iterator[tuple[str, Group]]:
     """Our step against its convolutions, BatchNorms and pools alone."""
-    ours = _variants(settings, variants, "ours")
+    ours = with_variants(settings, variants, "ours")
     floors = [
         Subject(
             f"floor{', joined' * joined}",
@@ -132,7 +149,9 @@ def floor(settings: Settings, variants: dict[str, dict]) -> Iterator[tuple[str, 
         )
         for joined in (False, True)
     ]
-    ratio = Ratio("step / floor", _labels(ours), _labels(floors), at_most=1.6, aim=1.3)
+    ratio = Ratio(
+        "step / floor", labels_of(ours), labels_of(floors), at_most=1.6, aim=1.3
+    )
     yield "floor", Group([*ours, *floors], [ratio])
 
 
@@ -150,9 +169,9 @@ def generation(
             f"generation_{batch}",
             Group(
                 [
-                    _ours(settings, generated, batch=batch),
-                    _ours(settings, one, batch=batch, num_shots=1),
-                    _ours(settings, shared, batch=batch, generator="shared"),
+                    our_subject(settings, generated, batch=batch),
+                    our_subject(settings, one, batch=batch, num_shots=1),
+                    our_subject(settings, shared, batch=batch, generator="shared"),
                 ],
                 [
                     Ratio(
@@ -178,16 +197,16 @@ def routing(
     """Drawn architectures against fixed ones, per backend."""
     del variants
     for backend in settings.backends:
-        drawn = _ours(settings, f"drawn, {backend}", backend)
+        drawn = our_subject(settings, f"drawn, {backend}", backend)
         fixed = [
-            _ours(settings, f"fixed {style}, {backend}", backend, style=style)
+            our_subject(settings, f"fixed {style}, {backend}", backend, style=style)
             for style in ("set", "paths")
         ]
         at_most = 1.2 if backend == settings.backends[0] else None
         ratio = Ratio(
             f"drawn / fixed, {backend}",
             (drawn.label,),
-            _labels(fixed),
+            labels_of(fixed),
             at_most=at_most,
         )
         yield f"routing_{backend}", Group([drawn, *fixed], [ratio])
@@ -197,13 +216,13 @@ def memory(
     settings: Settings, variants: dict[str, dict]
 ) -> Iterator[tuple[str, Group]]:
     """Peak memory above data and weights, ours against the peer."""
-    ours = _variants(settings, variants, "ours")
-    peers = _peers(settings, "float32")
+    ours = with_variants(settings, variants, "ours")
+    peers = peer_subjects(settings, "float32")
     ratios = [
         Ratio(
             f"peak memory, {subject.label} / peer",
             (subject.label,),
-            _labels(peers),
+            labels_of(peers),
             quantity="peak_bytes",
             at_most=1.5,
         )
@@ -218,7 +237,7 @@ def backends(
     """Our step on every backend, in both dtypes."""
     for dtype in DTYPES:
         ours = {
-            backend: _variants(
+            backend: with_variants(
                 settings, variants, f"{backend}, {dtype}", backend=backend, dtype=dtype
             )
             for backend in settings.backends
@@ -227,8 +246,8 @@ def backends(
         ratios = [
             Ratio(
                 f"{text}, {backend} / {first}, {dtype}",
-                _labels(ours[backend]),
-                _labels(ours[first]),
+                labels_of(ours[backend]),
+                labels_of(ours[first]),
                 quantity=quantity,
             )
             for quantity, text in (

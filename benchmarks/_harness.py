@@ -14,7 +14,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TextIO, cast
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -36,6 +37,8 @@ class Subject:
         options: Arguments of the subject's ``build``.
         backend: Keras backend, where the subject uses one.
         environment: Further environment variables.
+        warm_up_alone: Its first step tries out what is fastest, for which all
+            others wait even where several start at once.
     """
 
     label: str
@@ -43,6 +46,7 @@ class Subject:
     options: dict[str, Any]
     backend: str = "tensorflow"
     environment: dict[str, str] = dataclasses.field(default_factory=dict)
+    warm_up_alone: bool = False
 
 
 @dataclasses.dataclass
@@ -54,7 +58,8 @@ class Result:
         seconds: Seconds per step, one value for each round.
         build_seconds: Making data and weights.
         first_step_seconds: The first step: tracing, compiling, running.
-        memory: ``baseline_bytes``, ``peak_bytes`` and ``step_peak_bytes``.
+        memory: ``baseline_bytes``, ``peak_bytes`` and ``step_peak_bytes`` of the
+            process; on a GPU also ``device_peak_bytes``.
         error: Why there is nothing more, or None.
     """
 
@@ -96,13 +101,22 @@ class Worker:
     Args:
         subject: What it runs.
         threads: Cores that it may use; None for all.
+        limit: Seconds that the start, the first steps or one further step may
+            take; None for half an hour, and five minutes for a step.
 
     Raises:
         WorkerError: It failed, died or did not answer in time; also raised by
             the methods.
     """
 
-    def __init__(self, subject: Subject, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        subject: Subject,
+        threads: int | None = None,
+        limit: float | None = None,
+    ) -> None:
+        self._start_timeout = limit or START_TIMEOUT_SECONDS
+        self._step_timeout = limit or STEP_TIMEOUT_SECONDS
         options = {**subject.options, "threads": threads}
         # A file, not a pipe, which would fill up unread.
         self._log: TextIO = tempfile.TemporaryFile("w+", errors="replace")
@@ -122,26 +136,26 @@ class Worker:
         self._requests = cast(TextIO, self._process.stdin)
         self._answers = cast(TextIO, self._process.stdout)
         try:
-            self.build_seconds = self._answer(START_TIMEOUT_SECONDS)["build_seconds"]
+            self.build_seconds = self._answer(self._start_timeout)["build_seconds"]
         except WorkerError:
             self.close()
             raise
 
     def warm_up(self) -> float:
         """Run the first steps; returns the seconds of the very first."""
-        answer = self._ask("warm_up", START_TIMEOUT_SECONDS)
+        answer = self._ask("warm_up", self._start_timeout)
         return answer["first_step_seconds"]
 
     def run(self, steps: int) -> float:
         """Run ``steps`` steps; returns seconds per step."""
-        return self._ask("run", steps * STEP_TIMEOUT_SECONDS, steps=steps)["seconds"]
+        return self._ask("run", steps * self._step_timeout, steps=steps)["seconds"]
 
     def memory(self) -> dict[str, int]:
         """Return peaks of memory; see ``_worker.Session.memory``."""
-        return self._ask("memory", STEP_TIMEOUT_SECONDS)
+        return self._ask("memory", self._step_timeout)
 
     def close(self) -> None:
-        """End the process."""
+        """End the process; it may have ended already."""
         self._process.kill()
         self._process.wait()
         # What is left to write cannot be: the process is gone.
@@ -191,13 +205,113 @@ def _environment(subject: Subject, threads: int | None) -> dict[str, str]:
     return {**environment, **subject.environment}
 
 
+@dataclasses.dataclass
+class Entrant:
+    """A subject at the start: its result so far, and its worker if that lives."""
+
+    result: Result
+    worker: Worker | None = None
+
+    def attempt(self, act: Callable[[Worker], None]) -> None:
+        """Act on the worker; when that fails, note why and end the worker."""
+        if self.worker is None:
+            return
+        try:
+            act(self.worker)
+        except WorkerError as error:
+            self.result.error = str(error)
+            self.close()
+
+    def start(self, threads: int | None, limit: float | None) -> None:
+        """Start the worker, which makes data and weights."""
+        try:
+            self.worker = Worker(self.result.subject, threads, limit)
+            self.result.build_seconds = self.worker.build_seconds
+        except WorkerError as error:
+            self.result.error = str(error)
+
+    def warm_up(self) -> None:
+        """Run the first steps."""
+
+        def act(worker: Worker) -> None:
+            self.result.first_step_seconds = worker.warm_up()
+
+        self.attempt(act)
+
+    def take_turn(self, steps: int) -> None:
+        """Run and time ``steps`` steps."""
+        self.attempt(lambda worker: self.result.seconds.append(worker.run(steps)))
+
+    def note_memory(self) -> None:
+        """Ask for the peaks of memory."""
+        self.attempt(lambda worker: self.result.memory.update(worker.memory()))
+
+    def close(self) -> None:
+        """End the worker."""
+        if self.worker is not None:
+            self.worker.close()
+            self.worker = None
+
+
+@contextlib.contextmanager
+def started(
+    subjects: Sequence[Subject],
+    threads: int | None = None,
+    parallel: int = 1,
+    limit: float | None = None,
+) -> Iterator[list[Entrant]]:
+    """Start and warm up subjects; their processes end with the context.
+
+    Args:
+        subjects: What is compared.
+        threads: Cores for each; None for all.
+        parallel: So many start, and then warm up, at a time. Subjects that warm
+            up alone do so afterwards.
+        limit: As for `Worker`.
+
+    Yields:
+        One entrant per subject, in the given order.
+    """
+    entrants = [Entrant(Result(subject)) for subject in subjects]
+    try:
+        with ThreadPoolExecutor(parallel) as pool:
+            list(pool.map(lambda entrant: entrant.start(threads, limit), entrants))
+            alone = [one for one in entrants if one.result.subject.warm_up_alone]
+            others = [one for one in entrants if one not in alone]
+            list(pool.map(Entrant.warm_up, others))
+        for entrant in alone:
+            entrant.warm_up()
+        yield entrants
+    finally:
+        for entrant in entrants:
+            entrant.close()
+
+
+def take_turns(entrants: Sequence[Entrant], rounds: int, steps: int) -> list[Result]:
+    """Time entrants in turns, every second round in the opposite order.
+
+    Args:
+        entrants: Of `started`.
+        rounds: Turns of each.
+        steps: Steps per turn.
+
+    Returns:
+        Their results, in the given order.
+    """
+    for turn in range(rounds):
+        for entrant in entrants if turn % 2 == 0 else reversed(entrants):
+            entrant.take_turn(steps)
+    for entrant in entrants:
+        entrant.note_memory()
+    return [entrant.result for entrant in entrants]
+
+
 def measure(
     subjects: Sequence[Subject], rounds: int, steps: int, threads: int | None = None
 ) -> list[Result]:
     """Measure subjects side by side.
 
-    Each is built and warmed up, one after the other; then they take turns,
-    every second round in the opposite order.
+    Each is built and warmed up, one after the other; then they take turns.
 
     Args:
         subjects: What is compared.
@@ -208,37 +322,5 @@ def measure(
     Returns:
         One result per subject, in the given order.
     """
-    results = [Result(subject) for subject in subjects]
-    with contextlib.ExitStack() as stack:
-        workers = [_start(result, threads, stack) for result in results]
-        pairs = list(zip(workers, results, strict=True))
-        for turn in range(rounds):
-            for worker, result in pairs if turn % 2 == 0 else reversed(pairs):
-                with _noting_errors(result):
-                    if worker is not None and result.error is None:
-                        result.seconds.append(worker.run(steps))
-        for worker, result in pairs:
-            with _noting_errors(result):
-                if worker is not None and result.error is None:
-                    result.memory = worker.memory()
-    return results
-
-
-def _start(
-    result: Result, threads: int | None, stack: contextlib.ExitStack
-) -> Worker | None:
-    with _noting_errors(result):
-        worker = Worker(result.subject, threads)
-        stack.callback(worker.close)
-        result.build_seconds = worker.build_seconds
-        result.first_step_seconds = worker.warm_up()
-        return worker
-    return None
-
-
-@contextlib.contextmanager
-def _noting_errors(result: Result) -> Iterator[None]:
-    try:
-        yield
-    except WorkerError as error:
-        result.error = str(error)
+    with started(subjects, threads) as entrants:
+        return take_turns(entrants, rounds, steps)

@@ -83,15 +83,20 @@ def provenance(settings: Any, seconds: float) -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    if os.environ.get("KHYPER_COMMIT"):  # where a copy runs without its repository
-        return os.environ["KHYPER_COMMIT"]
-    answer = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=HERE,
-        capture_output=True,
-        text=True,
-        check=False,
+    # The variable is for a copy that runs without its repository.
+    return os.environ.get("KHYPER_COMMIT") or answer_of(
+        "git", "describe", "--always", "--dirty"
     )
+
+
+def answer_of(*command: str) -> str | None:
+    """Return what a program prints; None where there is none or it fails."""
+    try:
+        answer = subprocess.run(
+            command, cwd=HERE, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
     return answer.stdout.strip() or None
 
 
@@ -167,13 +172,14 @@ def _result_cells(result: dict[str, Any]) -> list[str]:
     if result["error"] or "median_seconds" not in result:
         text = " ".join(_COLOR.sub("", result["error"] or "nothing measured").split())
         return [label, "failed", "", "", "", "", "", text[:200]]
+    memory = result["memory"]
     return [
         label,
-        f"{result['median_seconds']:.3f}",
-        f"{result['min_seconds']:.3f}-{result['max_seconds']:.3f}",
+        f"{result['median_seconds']:.4f}",
+        f"{result['min_seconds']:.4f}-{result['max_seconds']:.4f}",
         f"{result['images_per_second']:.1f}",
         f"{result['first_step_seconds']:.1f}",
-        f"{result['memory']['peak_bytes'] / 2**20:.0f}",
+        f"{memory.get('device_peak_bytes', memory['peak_bytes']) / 2**20:.0f}",
     ]
 
 

@@ -30,6 +30,7 @@ SUBJECTS = {
     "fewer_operations": "fewer_operations",
     "torch_peer": "torch_peer",
     "floor": "floor",
+    "evaluation": "evaluation_step",
 }
 
 
@@ -60,6 +61,22 @@ def reset_peak() -> None:
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
         pathlib.Path("/proc/self/clear_refs").write_text("5")
+
+
+def device_peak_bytes() -> int | None:
+    """Return the most memory that the framework took of a GPU; None without one.
+
+    Counts what tensors take, also while kernels are tried out, and not what an
+    allocator keeps in reserve.
+    """
+    # Only what runs already: an import would start a second framework.
+    if jax := sys.modules.get("jax"):
+        statistics = jax.local_devices()[0].memory_stats() or {}
+        return statistics.get("peak_bytes_in_use")
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated()
+    return None
 
 
 class Session:
@@ -99,10 +116,12 @@ class Session:
         """Return the peaks above what data and weights take.
 
         ``peak_bytes`` includes tracing and compiling, ``step_peak_bytes`` is
-        that of the steps after `warm_up`.
+        that of the steps after `warm_up`. ``device_peak_bytes``, on a GPU, is
+        of its memory, all counted.
         """
-        steps = peak_bytes()
+        steps, device = peak_bytes(), device_peak_bytes()
         return {
+            **({} if device is None else {"device_peak_bytes": device}),
             "baseline_bytes": self._baseline,
             "peak_bytes": max(self._first_peak, steps) - self._baseline,
             "step_peak_bytes": steps - self._baseline,

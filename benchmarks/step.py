@@ -10,11 +10,10 @@ comparison to benchmarks/results/step.json; other sections of the file stay.
 benchmarks/README.md says what each ratio means.
 """
 
-import json
 import time
 
 import tyro
-from _groups import GROUPS, Settings
+from _groups import GROUPS, Settings, parsed_variants
 from _harness import measure
 from _report import print_table, provenance, replace_sections
 
@@ -28,9 +27,7 @@ def main(settings: Settings) -> None:
     unknown = sorted(set(settings.groups) - set(GROUPS))
     if unknown:
         raise ValueError(f"groups must be among {sorted(GROUPS)}. Received: {unknown}")
-    variants = json.loads(settings.variants)
-    if not isinstance(variants, dict):
-        raise ValueError(f"variants must be a JSON object. Received: {variants=}")
+    variants = parsed_variants(settings.variants)
     sections = {}
     for group in settings.groups:
         for name, comparison in GROUPS[group](settings, variants):

@@ -35,6 +35,7 @@ def build(
     sampler: str = "fairnas",
     jit_compile: bool | str = "auto",
     compile: dict[str, Any] | None = None,
+    by_fit: bool = False,
     supernet_class: type[NASBench201Supernet] = NASBench201Supernet,
 ):
     """Return ``run(steps)``, which trains and returns the teacher's last loss.
@@ -51,6 +52,7 @@ def build(
         sampler: Name of a sampler.
         jit_compile: As in `keras.Model.compile`.
         compile: Further arguments of ``Supernet.compile``.
+        by_fit: As in `steps_of`.
         supernet_class: What is trained.
     """
     policy = "mixed_bfloat16" if dtype == "bfloat16" else dtype
@@ -70,17 +72,21 @@ def build(
         supernet,
         fixed_batch(batch, image_size),
         sampler=sampler,
+        by_fit=by_fit,
         jit_compile=jit_compile,
         **(compile or {}),
     )
 
 
-def steps_of(supernet, batch: tuple, **options: Any):
+def steps_of(supernet, batch: tuple, by_fit: bool = False, **options: Any):
     """Compile a built supernet; return ``run(steps)`` on one batch.
 
     Args:
         supernet: The `Supernet`.
         batch: Images and labels.
+        by_fit: Train by ``fit``, which brings the batch anew for each step and the
+            variables up to date after the last; else by ``train_on_batch``, where
+            the batch stays and the variables are up to date after each.
         **options: Of ``Supernet.compile``.
     """
     supernet.compile(
@@ -89,6 +95,18 @@ def steps_of(supernet, batch: tuple, **options: Any):
         **options,
     )
     supernet.optimizer.build(supernet.trainable_variables)
+
+    def run_by_fit(steps: int) -> float:
+        history = supernet.fit(
+            (batch for _ in range(steps)),
+            steps_per_epoch=steps,
+            shuffle=False,
+            verbose=0,
+        )
+        return float(history.history["loss"][-1])
+
+    if by_fit:
+        return run_by_fit
     images, labels = map(ops.convert_to_tensor, batch)
 
     def run(steps: int) -> float:

@@ -198,6 +198,7 @@ class Trainer:
         momentum: Nesterov's.
         weight_decay: Coupled, in the teacher's update, on kernels and beta.
         dtype: ``"float32"``, or ``"bfloat16"`` for autocast.
+        device: ``"cpu"`` or ``"cuda"``, where the model is.
     """
 
     def __init__(
@@ -207,6 +208,7 @@ class Trainer:
         momentum: float = 0.9,
         weight_decay: float = 5e-4,
         dtype: str = "float32",
+        device: str = "cpu",
     ) -> None:
         self.model = model
         self.weight_decay = weight_decay
@@ -221,7 +223,7 @@ class Trainer:
             fused=True,
         )
         self.autocast = functools.partial(
-            torch.autocast, "cpu", torch.bfloat16, enabled=dtype == "bfloat16"
+            torch.autocast, device, torch.bfloat16, enabled=dtype == "bfloat16"
         )
 
     def step(
@@ -249,7 +251,7 @@ class Trainer:
     ) -> torch.Tensor:
         """Learn soft labels: one update of the summed losses; returns their mean."""
         self.optimizer.zero_grad(set_to_none=True)
-        total = torch.zeros(())
+        total = torch.zeros((), device=images.device)
         for arch in archs:
             with self.autocast():
                 logits = self.model(images, arch)
@@ -280,6 +282,7 @@ def build(
     image_size: int,
     dtype: str = "float32",
     channels_last: bool = False,
+    device: str = "cpu",
 ):
     """Return ``run(steps)``, which trains and returns the teacher's last loss.
 
@@ -290,19 +293,26 @@ def build(
         image_size: Height and width in pixels.
         dtype: ``"float32"``, or ``"bfloat16"`` for autocast.
         channels_last: Memory layout of images and weights.
+        device: ``"cpu"`` or ``"cuda"``. On CUDA cuDNN tries its algorithms out in
+            the first step, and float32 products and convolutions may use TF32, as
+            JAX's do by default.
     """
     torch.manual_seed(0)
+    if device == "cuda":
+        torch.backends.cudnn.benchmark = True
+        # Of products only; convolutions use TF32 by default.
+        torch.set_float32_matmul_precision("high")
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    model = TorchSupernet(channels, num_cells).to(memory_format=layout)
+    model = TorchSupernet(channels, num_cells).to(device, memory_format=layout)
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight)
-    trainer = Trainer(model, dtype=dtype)
+    trainer = Trainer(model, dtype=dtype, device=device)
     rng = np.random.default_rng(0)
     shape = (batch, IMAGE_CHANNELS, image_size, image_size)
     images = torch.from_numpy(rng.normal(size=shape).astype("float32"))
-    images = images.contiguous(memory_format=layout)
-    labels = torch.from_numpy(rng.integers(0, 10, batch))
+    images = images.to(device, memory_format=layout)
+    labels = torch.from_numpy(rng.integers(0, 10, batch)).to(device)
 
     def run(steps: int) -> float:
         for _ in range(steps):
