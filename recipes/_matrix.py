@@ -84,19 +84,19 @@ RESIDUAL = {"generator": "residual_kshot_hypernet"}
 # What might do better than the paper's method.
 BEYOND = (
     Entry("encoder frozen", None, "encoder_frozen", {"encoder_multiplier": 0.0}),
-    Entry("encoder x 0.01", None, "encoder_faster", {"encoder_multiplier": 0.01}),
+    Entry("encoder x 0.01", None, "encoder_hundredth", {"encoder_multiplier": 0.01}),
     Entry("residual", None, "residual", RESIDUAL),
-    Entry(
-        "residual, encoder x 0.01",
-        None,
-        "residual_faster",
-        {**RESIDUAL, "encoder_multiplier": 0.01},
-    ),
     Entry(
         "residual, encoder x 0.1",
         None,
-        "residual_fastest",
+        "residual_encoder_tenth",
         {**RESIDUAL, "encoder_multiplier": 0.1},
+    ),
+    Entry(
+        "residual, encoder x 1",
+        None,
+        "residual_encoder_full",
+        {**RESIDUAL, "encoder_multiplier": 1.0},
     ),
     Entry("KD at T = 2", None, "kd_temperature_2", {"distillation_temperature": 2.0}),
     Entry("KD at T = 4", None, "kd_temperature_4", {"distillation_temperature": 4.0}),
