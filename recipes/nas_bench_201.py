@@ -59,9 +59,9 @@ class Settings:
     """Pixels; the data set's own size if not given."""
     channels: int = 16
     num_cells: int = 5
-    generator: Literal["kshot_hypernet", "hypernet", "kshot", "shared"] = (
-        "kshot_hypernet"
-    )
+    generator: Literal[
+        "kshot_hypernet", "hypernet", "kshot", "shared", "residual_kshot_hypernet"
+    ] = "kshot_hypernet"
     rank: int = 32
     num_shots: int = 64
     scaling: Literal["orthogonal", "normalized", "literal"] = "orthogonal"
@@ -70,6 +70,12 @@ class Settings:
     sampler: Literal["focus_fair", "fairnas", "spos"] = "focus_fair"
     sampling_temperature: float = 1.5
     distillation: bool = True
+    distillation_temperature: float = 1.0
+    """Divides logits in the distillation's loss; not in the paper."""
+    distillation_weight: float = 1.0
+    """Of the soft labels, the rest is the true labels'; not in the paper."""
+    fair_sets: int = 1
+    """Sets of subnets in each step on each replica; their mean makes the update."""
     epochs: int = 300
     warmup_epochs: int | None = None
     """Epochs of equal coefficients; max(1, round(epochs / 60)) if not given."""
@@ -202,6 +208,10 @@ def make_supernet(settings: Settings, data: Any) -> Any:
         keras.optimizers.SGD(settings.learning_rate, momentum=0.9, nesterov=True),
         sampler=sampler,
         distillation=settings.distillation,
+        distillation_temperature=settings.distillation_temperature,
+        distillation_weight=settings.distillation_weight,
+        fair_sets_per_step=settings.fair_sets,
+        subnet_loss_weight=1 / settings.fair_sets,
         weight_decay=settings.weight_decay,
         encoder_learning_rate_multiplier=settings.encoder_multiplier,
         metrics=["accuracy"],

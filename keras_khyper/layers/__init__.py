@@ -16,6 +16,7 @@ from keras_khyper.layers.kernel_generators import (
     KernelGenerator,
     KShotHypernetKernel,
     KShotKernel,
+    ResidualKShotHypernetKernel,
     SharedKernel,
 )
 from keras_khyper.layers.operations import (
@@ -56,6 +57,7 @@ __all__ = [
     "MixtureRoute",
     "Operation",
     "PathRoute",
+    "ResidualKShotHypernetKernel",
     "ResidualReduction",
     "Route",
     "SearchableBottleneck",

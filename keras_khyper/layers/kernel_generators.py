@@ -12,6 +12,8 @@ from keras import ops
 SCALINGS = ("orthogonal", "normalized", "literal")
 # What an SGD step through A moves a kernel, as a share of a plain kernel's step.
 DICTIONARY_STEP = 0.25
+# What an SGD step through the architecture's part moves a residual kernel, likewise.
+RESIDUAL_STEP = 0.25
 # Deviation of a standard normal cut at two deviations, as He's initializer is.
 TRUNCATED_DEVIATION = 0.87962566103423978
 
@@ -92,13 +94,10 @@ class SharedKernel(KernelGenerator):
 
     def build(self, kernel_shape):
         """Create the kernel [k, k, I, O] with He's initialisation."""
-        deviation = math.sqrt(2.0 / self.fan_in(kernel_shape))
         self.kernel = self.add_weight(
             name="kernel",
             shape=(*self.stack_shape, *kernel_shape),
-            initializer=keras.initializers.TruncatedNormal(
-                stddev=deviation / TRUNCATED_DEVIATION
-            ),
+            initializer=_he_normal(self.fan_in(kernel_shape)),
             autocast=False,
         )
 
@@ -272,6 +271,49 @@ class KShotHypernetKernel(KernelGenerator):
 
 
 @keras.saving.register_keras_serializable(package="keras_khyper")
+class ResidualKShotHypernetKernel(KShotHypernetKernel):
+    """A shared kernel and a small Kshot-Hypernetwork: ``W = W_0 + residual``.
+
+    Not in the paper. The residual is Eq. 1-3 with a basis B that starts at zero:
+    the supernet starts as plain weight sharing, without a gradient for encoder and
+    dictionary, and its kernels part as B grows. With ``scaling="orthogonal"`` and a
+    rank of at least I the first SGD step moves the kernel as it would a plain one, a
+    share of `RESIDUAL_STEP` through B and the rest through W_0, whatever N is.
+    Parameters: ``k*k*I*O + I*R*N + R*k*k*O``.
+
+    Arguments as of `KShotHypernetKernel`.
+
+    Example:
+    >>> generator = kk.layers.ResidualKShotHypernetKernel(rank=32, num_shots=64)
+    >>> generator.build((3, 3, 16, 16))
+    >>> kernels = generator(features, coefficients)      # [S, 3, 3, 16, 16]
+    """
+
+    def build(self, kernel_shape):
+        """Create W_0 / shared_gain [k, k, I, O], the dictionary A and the basis B."""
+        super().build(kernel_shape)
+        self.shared_gain = math.sqrt(1.0 - RESIDUAL_STEP)
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(*self.stack_shape, *kernel_shape),
+            initializer=_he_normal(self.fan_in(kernel_shape), 1.0 / self.shared_gain),
+            autocast=False,
+        )
+
+    def _initial_scale(self, fan_in, inputs, columns):
+        # W_0 has all directions: those that a rank below I leaves need not be faster.
+        inputs = min(inputs, self.rank)
+        gain, dictionary, _ = super()._initial_scale(fan_in, inputs, columns)
+        return math.sqrt(RESIDUAL_STEP) * gain, dictionary, 0.0
+
+    def call(self, features, coefficients, index=None):
+        """Return the kernels; see `KShotHypernetKernel.call`."""
+        kernel = self.kernel if index is None else self.kernel[index]
+        residual = super().call(features, coefficients, index)
+        return self.shared_gain * ops.convert_to_tensor(kernel) + residual
+
+
+@keras.saving.register_keras_serializable(package="keras_khyper")
 class KShotKernel(KernelGenerator):
     """N whole kernels, mixed (K-shot NAS, Su et al., 2021; paper Table 2).
 
@@ -335,6 +377,12 @@ class KShotKernel(KernelGenerator):
         }
 
 
+def _he_normal(fan_in, factor=1.0):
+    # Truncated, with the deviation that is asked for after truncation.
+    deviation = factor * math.sqrt(2.0 / fan_in)
+    return keras.initializers.TruncatedNormal(stddev=deviation / TRUNCATED_DEVIATION)
+
+
 # name -> function of (rank, num_shots, scaling) and the options of `KernelGenerator`.
 GENERATORS = {
     "shared": lambda rank, num_shots, scaling, **options: SharedKernel(**options),
@@ -347,6 +395,9 @@ GENERATORS = {
     ),
     "kshot_hypernet": lambda rank, num_shots, scaling, **options: KShotHypernetKernel(
         rank, num_shots, scaling, **options
+    ),
+    "residual_kshot_hypernet": lambda rank, num_shots, scaling, **options: (
+        ResidualKShotHypernetKernel(rank, num_shots, scaling, **options)
     ),
 }
 

@@ -36,7 +36,8 @@ def supernet_step(model, data):
         # a loaded model has this form.
         model.optimizer.build(model.trainable_variables)
     teacher_logits = _update_teacher(model, x, y, sample_weight)
-    soft_labels = ops.softmax(ops.cast(teacher_logits, "float32"))
+    teacher_logits = ops.cast(teacher_logits, "float32")
+    soft_labels = ops.softmax(teacher_logits / model.distillation_temperature)
     archs = sample_archs(model)
     _update_subnets(model, x, y, soft_labels, sample_weight, archs)
     return model.get_metrics_result()
@@ -130,13 +131,20 @@ def _subnet_loss(model, logits, y, soft_labels, sample_weight):
     flat = ops.reshape(logits, (subnets * batch, classes))
     if sample_weight is not None:
         sample_weight = ops.tile(sample_weight, (subnets,))
-    if model.distillation:
+    weight = model.distillation_weight if model.distillation else 0.0
+    losses = []
+    if weight > 0:
+        # Hinton et al. (2015): gradients keep their size at every temperature.
+        temperature = model.distillation_temperature
         targets = ops.tile(soft_labels, (subnets, 1))
         loss = keras.losses.CategoricalCrossentropy(from_logits=True)
-    else:
+        loss = loss(targets, flat / temperature, sample_weight=sample_weight)
+        losses.append(weight * temperature**2 * loss)
+    if weight < 1:
         targets = ops.tile(y, (subnets,) + (1,) * (len(y.shape) - 1))
-        loss = model.teacher_loss
-    return loss(targets, flat, sample_weight=sample_weight)
+        loss = model.teacher_loss(targets, flat, sample_weight=sample_weight)
+        losses.append((1 - weight) * loss)
+    return sum(losses)
 
 
 def _apply(model, gradients, variables, decay):

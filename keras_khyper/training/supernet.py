@@ -43,8 +43,9 @@ class Supernet(ArchitectureMeaning, backend.SupernetTrainer, keras.Model):
         space: A `keras_khyper.spaces.SearchSpace`, or what has its methods
             `validate` and `pack`.
         generator: Name of the kernel generator: ``"kshot_hypernet"``,
-            ``"hypernet"`` (without shots), ``"kshot"`` (N whole kernels) or
-            ``"shared"`` (plain weight sharing).
+            ``"hypernet"`` (without shots), ``"kshot"`` (N whole kernels),
+            ``"shared"`` (plain weight sharing) or ``"residual_kshot_hypernet"`` (a
+            shared kernel and a part that depends on the architecture).
         rank: Rank of the generators (h in the paper).
         num_shots: Size of the weight dictionaries (N in the paper).
         scaling: How generators start, see `KShotHypernetKernel`.
@@ -283,6 +284,8 @@ class Supernet(ArchitectureMeaning, backend.SupernetTrainer, keras.Model):
         accumulate_subnets=False,
         subnet_loss_weight=1.0,
         encoder_learning_rate_multiplier=0.001,
+        distillation_temperature=1.0,
+        distillation_weight=1.0,
         **kwargs,
     ):
         """Configure Algorithm 1.
@@ -311,6 +314,11 @@ class Supernet(ArchitectureMeaning, backend.SupernetTrainer, keras.Model):
                 encoder, which sum over all layers and subnets. At 1 every kernel
                 jumps with every step and learns far slower than a plain one
                 (recipes/generator_scale.py). It scales the encoder's decay too.
+            distillation_temperature: T > 0; teacher's and subnets' logits are divided
+                by it and the loss is multiplied by T^2 (Hinton et al., 2015).
+            distillation_weight: w in [0, 1]; the subnets' loss is w times the
+                distillation's plus (1 - w) times ``loss`` on the true labels.
+                Without ``distillation`` it has no effect.
             **kwargs: Passed to `keras.Model.compile`.
 
         Raises:
@@ -321,6 +329,12 @@ class Supernet(ArchitectureMeaning, backend.SupernetTrainer, keras.Model):
             raise ValueError(
                 "fair_sets_per_step must be at least 1. Received: "
                 f"{fair_sets_per_step=}"
+            )
+        if not distillation_temperature > 0 or not 0 <= distillation_weight <= 1:
+            raise ValueError(
+                "distillation_temperature must be positive and distillation_weight "
+                f"in [0, 1]. Received: {distillation_temperature=}, "
+                f"{distillation_weight=}"
             )
         if self.compute_dtype == "float16":
             raise ValueError(
@@ -336,6 +350,8 @@ class Supernet(ArchitectureMeaning, backend.SupernetTrainer, keras.Model):
             "accumulate_subnets": accumulate_subnets,
             "subnet_loss_weight": subnet_loss_weight,
             "encoder_learning_rate_multiplier": encoder_learning_rate_multiplier,
+            "distillation_temperature": distillation_temperature,
+            "distillation_weight": distillation_weight,
         }
         for name, value in self._options.items():
             setattr(self, name, value)

@@ -10,6 +10,7 @@ from keras_khyper.layers import (
     ArchitectureEncoder,
     KernelGenerator,
     KShotHypernetKernel,
+    ResidualKShotHypernetKernel,
     SharedKernel,
     SimplexNet,
 )
@@ -109,6 +110,57 @@ def test_depthwise_kernels_start_with_hes_deviation(name, scaling, channels):
     kernels = to_numpy(generator(features, coefficients))
     assert kernels.shape == (1, 5, 5, channels, 1)
     assert kernels.std() == pytest.approx(np.sqrt(2 / 25), rel=0.2)
+
+
+@pytest.mark.parametrize("num_kernels", [None, 2])
+def test_residual_kernel_is_the_shared_one_and_the_explicit_sum(num_kernels):
+    shape, rank, shots = (3, 3, 2, 5), 4, 3
+    generator = ResidualKShotHypernetKernel(rank, shots, num_kernels=num_kernels)
+    generator.build(shape)
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(2, rank, rank)).astype("float32")
+    coefficients = rng.uniform(size=(2, shots)).astype("float32")
+    stack = generator.stack_shape
+    start = np.broadcast_to(np.sqrt(0.75) * to_numpy(generator.kernel), (2, *shape))
+    # B starts at zero: the same kernel for both.
+    kernels = to_numpy(generator(features, coefficients))
+    np.testing.assert_allclose(kernels, start, rtol=1e-5)
+    basis = rng.normal(size=(*stack, rank, 45)).astype("float32")
+    generator.basis.assign(basis)
+    kernels = to_numpy(generator(features, coefficients))
+    for subnet in range(2):
+        own = (subnet,) if stack else ()
+        residual = explicit_kernel(
+            to_numpy(generator.dictionary)[own],
+            basis[own].astype("float64"),
+            features[subnet].astype("float64"),
+            coefficients[subnet].astype("float64"),
+            shape,
+        )
+        # Half of the plain generator's gain: a quarter of its step.
+        expected = start[subnet] + 0.5 * output_gain("orthogonal", rank, shape) * (
+            residual
+        )
+        np.testing.assert_allclose(kernels[subnet], expected, rtol=1e-4, atol=1e-5)
+        if stack:
+            given = features[subnet][None], coefficients[subnet][None]
+            alone = to_numpy(generator(*given, index=subnet))
+            np.testing.assert_allclose(alone[0], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("num_shots", [1, 64])
+@pytest.mark.parametrize("shape, rank", [((3, 3, 16, 16), 32), ((1, 1, 64, 32), 16)])
+def test_a_residual_kernel_first_moves_as_a_plain_one(shape, rank, num_shots):
+    """A quarter of the step on the columns of A, which are all but below full rank."""
+    names = ("kernel", "basis", "dictionary")
+    plain, moved, mixture = first_step(
+        ResidualKShotHypernetKernel, names, shape, rank, num_shots
+    )
+    orthonormal, _ = np.linalg.qr(mixture[:, : min(rank, shape[2])])
+    expected = 0.75 * plain + 0.25 * orthonormal @ (orthonormal.T @ plain)
+    np.testing.assert_allclose(moved, expected, rtol=1e-3, atol=1e-5)
+    if rank >= shape[2]:
+        np.testing.assert_allclose(moved, plain, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", sorted(GENERATORS))
@@ -333,17 +385,17 @@ def test_equal_mixture_of_the_orthogonal_dictionary(num_shots, inputs, rank):
     np.testing.assert_allclose(sizes, 2 * np.sqrt(min(inputs, rank)), rtol=0.35)
 
 
-def first_step(name, shape, rank, num_shots):
-    """A plain kernel's SGD step, and what a step of one weight moves; [I, kkO]."""
+def first_step(generator, names, shape, rank, num_shots):
+    """A plain kernel's SGD step, and what a step of some weights moves; [I, kkO]."""
     keras.utils.set_random_seed(3)
     learning_rate = 1e-2
     gradient = np.random.default_rng(4).normal(size=shape)
     z = ops.convert_to_tensor(np.eye(rank)[None], "float32")
     coefficients = ops.ones((1, num_shots)) / np.sqrt(num_shots)
-    generator = KShotHypernetKernel(rank, num_shots, "orthogonal")
+    generator = generator(rank, num_shots, "orthogonal")
     generator.build(shape)
     before = to_numpy(generator(z, coefficients))[0]
-    descend(generator, [name], z, coefficients, gradient, learning_rate)
+    descend(generator, names, z, coefficients, gradient, learning_rate)
     change = to_numpy(generator(z, coefficients))[0] - before
     plain, moved = (
         kernel.transpose(2, 0, 1, 3).reshape(shape[2], -1)
@@ -356,13 +408,15 @@ def first_step(name, shape, rank, num_shots):
 @pytest.mark.parametrize("num_shots", [1, 64])
 @pytest.mark.parametrize("shape", [(3, 3, 16, 16), (1, 1, 32, 32)])
 def test_basis_moves_the_kernel_as_a_plain_one_moves(shape, num_shots):
-    plain, moved, _ = first_step("basis", shape, 32, num_shots)
+    plain, moved, _ = first_step(KShotHypernetKernel, ["basis"], shape, 32, num_shots)
     np.testing.assert_allclose(moved, plain, rtol=1e-3, atol=1e-5)
 
 
 def test_below_full_rank_the_basis_moves_faster_in_the_directions_left():
     """(I / R)^2 times the plain step, projected on the columns of A."""
-    plain, moved, mixture = first_step("basis", (3, 3, 64, 32), 16, 8)
+    plain, moved, mixture = first_step(
+        KShotHypernetKernel, ["basis"], (3, 3, 64, 32), 16, 8
+    )
     orthonormal, _ = np.linalg.qr(mixture)
     expected = 16 * orthonormal @ (orthonormal.T @ plain)
     np.testing.assert_allclose(moved, expected, rtol=1e-3, atol=1e-4)
@@ -375,7 +429,9 @@ def test_below_full_rank_the_basis_moves_faster_in_the_directions_left():
 )
 def test_dictionary_moves_the_kernel_by_a_quarter(shape, rank, num_shots):
     """On average over the directions that B spans: R of k*k*O columns."""
-    plain, moved, _ = first_step("dictionary", shape, rank, num_shots)
+    plain, moved, _ = first_step(
+        KShotHypernetKernel, ["dictionary"], shape, rank, num_shots
+    )
     columns = plain.shape[1]
     share = min(1.0, rank / columns)
     step = (moved * plain).sum() / np.square(plain).sum() / share
@@ -390,8 +446,10 @@ def test_every_generator_round_trips_and_gets_gradients(name, num_kernels):
     copy = type(generator).from_config(generator.get_config())
     assert copy.get_config() == generator.get_config()
     copy.build((3, 3, 2, 4))
-    copy.set_weights(generator.get_weights())
     rng = np.random.default_rng(2)
+    if hasattr(generator, "basis"):  # the residual one's starts at zero
+        generator.basis.assign(rng.normal(size=generator.basis.shape))
+    copy.set_weights(generator.get_weights())
     features = ops.convert_to_tensor(rng.normal(size=(2, 4, 4)).astype("float32"))
     shots = generator.num_shots
     coefficients = rng.uniform(size=(2, shots)).astype("float32")

@@ -108,6 +108,32 @@ def test_order_first_seed_first_then_the_tables_of_one_seed():
     }
 
 
+def test_what_goes_beyond_the_paper_runs_only_by_name(settings):
+    base = _matrix.base_settings("paper", {})
+    rows = rows_of(base, only=("beyond",))
+    assert rows[0].name == "kshot_hypernet_seed0" and rows[0].tables == ("beyond",)
+    assert {row.seed for row in rows} == {0}
+    changes = []
+    for row in rows[1:]:
+        plain = dataclasses.replace(row.settings, name=base.name)
+        own = dataclasses.asdict(plain).items() - dataclasses.asdict(base).items()
+        # A faster encoder is tried for the residual generator, too.
+        assert len(own) == 1 or dict(own)["generator"] == "residual_kshot_hypernet"
+        changes += [key for key, _ in own]
+    assert set(changes) == {
+        "distillation_temperature",
+        "distillation_weight",
+        "encoder_multiplier",
+        "fair_sets",
+        "generator",
+        "sampling_temperature",
+    }
+    matrix, default = tables.plan(settings)
+    names = {row.name for row in rows[1:]}
+    assert not names.intersection(row.name for row in default)
+    assert names < {row["name"] for row in matrix["rows"]}
+
+
 def test_ranks_and_shots_scale_with_the_base():
     base = _matrix.base_settings("smoke", {"rank": 16, "num_shots": 2})
     rows = rows_of(base, only=("table_6", "table_7"))
@@ -119,8 +145,9 @@ def test_ranks_and_shots_scale_with_the_base():
 
 
 def test_every_command_gives_back_its_settings(settings):
-    matrix, rows = tables.plan(dataclasses.replace(settings, data_dir=RECIPES))
-    for row in rows:
+    chosen = dataclasses.replace(settings, data_dir=RECIPES)
+    matrix, rows = tables.plan(chosen)
+    for row in (*rows, *tables.plan(dataclasses.replace(chosen, only=("beyond",)))[1]):
         parsed = tyro.extras.overridable_config_cli(
             nas_bench_201.PRESETS, args=_matrix.arguments("smoke", row.settings)
         )

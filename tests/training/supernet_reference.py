@@ -176,7 +176,9 @@ class ReferenceStep:
         self.momentum = momentum
         self.buffers = {}
         self.weight_decay = options.get("weight_decay", 0.0)
-        self.distillation = options.get("distillation", True)
+        soft_share = options.get("distillation_weight", 1.0)
+        self.soft_share = soft_share if options.get("distillation", True) else 0.0
+        self.temperature = options.get("distillation_temperature", 1.0)
         self.train_arch_logits = options.get("train_arch_logits", True)
         self.subnet_loss_weight = options.get("subnet_loss_weight", 1.0)
         self.multiplier = options.get("encoder_learning_rate_multiplier", 1.0)
@@ -197,7 +199,10 @@ class ReferenceStep:
         loss, gradients = differentiate(teacher_loss, variables)
         for variable, value in before:
             variable.assign(value.astype(variable.dtype))
-        soft_labels = to_numpy(ops.softmax(self.supernet(x, training=True)))
+        soft_labels = np.exp(
+            to_numpy(self.supernet(x, training=True)) / self.temperature
+        )
+        soft_labels /= soft_labels.sum(axis=1, keepdims=True)
         if sample_weight is not None:
             soft_labels = soft_labels * sample_weight[:, None]
         targets = ops.convert_to_tensor(soft_labels.astype("float32"))
@@ -210,7 +215,10 @@ class ReferenceStep:
 
             def subnet_loss(arch=arch):
                 logits = self.supernet(x, arch=arch, training=True)
-                return cross_entropy(targets if self.distillation else labels, logits)
+                soft = cross_entropy(targets, logits / self.temperature)
+                soft = self.temperature**2 * soft
+                hard = cross_entropy(labels, logits)
+                return self.soft_share * soft + (1 - self.soft_share) * hard
 
             subnet, gradients = differentiate(subnet_loss, variables)
             losses.append(subnet)

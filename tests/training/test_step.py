@@ -23,7 +23,10 @@ from keras_khyper.training import step
 PATHS = np.array([[[2, 1, 2], [2, 0, 2]]])  # the same choice twice: not a fair set
 
 
-@pytest.fixture(params=["kshot_hypernet", "kshot", "shared"], scope="module")
+@pytest.fixture(
+    params=["kshot_hypernet", "kshot", "shared", "residual_kshot_hypernet"],
+    scope="module",
+)
 def any_supernet(request):
     return tiny_supernet(generator=request.param)
 
@@ -151,7 +154,14 @@ CASES = {
     "two fair sets": {"fair_sets_per_step": 2, "subnet_loss_weight": 0.5},
     "single paths": {"paths": True},
     "sample weight": {"weighted": True, "weight_decay": 0.01},
-    "true labels": {"distillation": False},
+    "true labels": {"distillation": False, "distillation_weight": 0.5},
+    "soft at temperature 3": {"distillation_temperature": 3.0},
+    "both labels": {
+        "distillation_weight": 0.25,
+        "distillation_temperature": 2.0,
+        "weighted": True,
+    },
+    "no soft labels": {"distillation_weight": 0.0},
     "frozen beta": {"train_arch_logits": False, "weight_decay": 0.05},
     "slow encoder": {"encoder_learning_rate_multiplier": 0.25, "weight_decay": 0.05},
     "no momentum": {"momentum": 0.0},

@@ -27,6 +27,8 @@ OPTIONS = {
     "fair_sets_per_step": 2,
     "subnet_loss_weight": 0.5,
     "encoder_learning_rate_multiplier": 0.25,
+    "distillation_temperature": 2.0,
+    "distillation_weight": 0.5,
 }
 
 
@@ -145,6 +147,8 @@ def test_bad_constructor_arguments(arguments, message):
     [
         ({"sampler": "darts"}, "sampler must be one of"),
         ({"fair_sets_per_step": 0}, "fair_sets_per_step=0"),
+        ({"distillation_temperature": 0.0}, "distillation_temperature=0.0"),
+        ({"distillation_weight": 1.5}, "distillation_weight=1.5"),
         (
             {"optimizer": keras.optimizers.SGD(0.1, weight_decay=1e-4)},
             "optimizer.weight_decay",
