@@ -126,6 +126,10 @@ _CANDIDATES: dict[str, dict[str, Any]] = {
 }
 PRESETS = {
     "benchmark": ("The benchmark's own protocol, for GPUs.", Settings()),
+    "reduced": (
+        "The protocol of nas_bench_201.py's `reduced`.",
+        Settings(num_cells=1, epochs=10),
+    ),
     **{
         name: (f"A candidate: {changes}.", dataclasses.replace(_REDUCED, **changes))
         for name, changes in _CANDIDATES.items()

@@ -98,6 +98,8 @@ class Settings:
     """A text file in whose lines more architectures are named; they are evaluated
     too, and stand in the CSV file only."""
     calibration_images: int = 2048
+    prediction_batch: int = 500
+    """Images per prediction while subnets are evaluated; no result depends on it."""
     export: bool = True
     """Whether to export the best subnet to TFLite and verify the files."""
     seed: int = 0
@@ -109,7 +111,14 @@ class Settings:
 
 
 # What may differ when a run goes on: it changes neither training nor earlier results.
-CHANGEABLE = ("table", "table_epochs", "extra_archs", "runs", "output")
+CHANGEABLE = (
+    "table",
+    "table_epochs",
+    "extra_archs",
+    "prediction_batch",
+    "runs",
+    "output",
+)
 PRESETS = {
     "paper": ("The paper's appendix A.1.", Settings()),
     "two-core": (
@@ -123,6 +132,17 @@ PRESETS = {
             replicas=1,
             num_archs=500,
             name="nas_bench_201_two_core",
+        ),
+    ),
+    "reduced": (
+        "The protocol of the tables in recipes/results: one cell a stage, 10 epochs.",
+        Settings(
+            num_cells=1,
+            epochs=10,
+            replicas=1,
+            num_archs=1000,
+            archs_seed=0,
+            name="nas_bench_201_reduced",
         ),
     ),
     "smoke": (
@@ -270,6 +290,7 @@ def evaluate(
         supernet,
         data.calibration_images(settings.calibration_images, seed=settings.seed),
         (data.normalize(data.validation_images), data.validation_labels),
+        settings.prediction_batch,
         results_path=folder / "subnets.jsonl",
     )
     accuracies = 100.0 * evaluator.evaluate(evaluated)

@@ -47,8 +47,8 @@ from _matrix import (
     unique_variants,
 )
 
-# Where things lie on one machine; the same row may lie elsewhere on another.
-_PLACES = ("runs", "output", "data_dir", "table", "split_file")
+# What one machine needs; the same row may need something else on another.
+_PLACES = ("runs", "output", "data_dir", "table", "split_file", "prediction_batch")
 
 
 @dataclasses.dataclass(frozen=True)
