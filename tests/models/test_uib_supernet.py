@@ -57,7 +57,17 @@ def recalibrator(supernet):
 # Subnets
 
 
-@pytest.mark.parametrize("arch", ARCHS, ids=SPACE.to_string)
+# JAX compiles each operation anew for each subnet's sizes: the first structure and
+# the mixed ones are enough for it.
+@pytest.mark.parametrize(
+    "arch",
+    [
+        pytest.param(arch, marks=[] if index in (0, 5) else pytest.mark.one_backend)
+        for index, arch in enumerate(ARCHS[:-4])
+    ]
+    + list(ARCHS[-4:]),
+    ids=SPACE.to_string,
+)
 def test_masked_logits_equal_those_of_the_small_network(supernet, recalibrator, arch):
     """One graph for all, against stock Keras layers of the subnet's own sizes."""
     network = supernet.materialize(arch, recalibrator)
@@ -96,8 +106,15 @@ def test_nothing_is_traced_again(recalibrator):
     assert recalibrator.num_traces == 1
 
 
-@pytest.mark.parametrize("generator", ["shared", "kshot"])
-@pytest.mark.parametrize("share_kernels", [False, True])
+@pytest.mark.parametrize(
+    "generator, share_kernels",
+    [
+        ("shared", True),
+        ("kshot", False),
+        pytest.param("shared", False, marks=pytest.mark.one_backend),
+        pytest.param("kshot", True, marks=pytest.mark.one_backend),
+    ],
+)
 def test_other_generators_deploy(generator, share_kernels):
     supernet = tiny_supernet(generator, share_kernels=share_kernels)
     recalibrator = Recalibrator(supernet, images())
@@ -353,8 +370,14 @@ def test_save_and_load(trained, tmp_path):
     assert isinstance(loaded.sampler, Sandwich)
     assert loaded.sampler.structures.sampling_temperature == 1.2
     np.testing.assert_allclose(to_numpy(loaded(x)), to_numpy(supernet(x)), atol=1e-6)
-    # The next step draws the same subnets and the same dropout.
-    results = [model.train_on_batch(x, labels) for model in (supernet, loaded)]
+    # The next step draws the same subnets and the same dropout. Eagerly: it would be
+    # traced again for each.
+    batch = ops.convert_to_tensor(x), ops.convert_to_tensor(labels)
+    results = []
+    for model in (supernet, loaded):
+        model.reset_metrics()
+        logs = step.supernet_step(model, batch)
+        results.append([float(logs[name]) for name in ("loss", "subnet_loss")])
     np.testing.assert_allclose(*results, rtol=1e-5)
     drawn = [to_numpy(step.sample_archs(model)) for model in (supernet, loaded)]
     np.testing.assert_array_equal(*drawn)
