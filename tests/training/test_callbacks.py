@@ -198,18 +198,14 @@ def test_weight_on_none():
     assert diagnose(supernet)["none_weight"] == pytest.approx(0.3, rel=1e-5)
 
 
-def test_diagnostics_appear_in_the_history_of_fit():
-    supernet = tiny_supernet()
-    supernet.compile(keras.optimizers.SGD(0.05))
-    before = to_numpy(supernet.stem.generator.dictionary)
-    history = supernet.fit(
-        *tiny_batch(), verbose=0, callbacks=[GeneratorDiagnostics(num_archs=3)]
-    ).history
+def test_diagnostics_appear_in_the_history_of_fit(spied):
+    before = to_numpy(spied.stem.generator.dictionary)
+    history = fit(spied, GeneratorDiagnostics(num_archs=3), epochs=1)
     expected = {"none_weight", "dictionary_change", "basis_change", "encoder_change",
                 "coefficient_entropy", "kernel_distance"}  # fmt: skip
     assert expected <= set(history)
     assert history["dictionary_change"][0] > 0
-    assert np.abs(to_numpy(supernet.stem.generator.dictionary) - before).max() > 0
+    assert np.abs(to_numpy(spied.stem.generator.dictionary) - before).max() > 0
 
 
 def test_errors():
