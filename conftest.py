@@ -1,10 +1,11 @@
 """One `pytest` tests every Keras backend, each in a process of its own.
 
 A process has one Keras backend for its whole life. So without KERAS_BACKEND in
-the environment the same command line is run again under tensorflow, jax and
-torch, two at a time where there are two cores, and the last line adds them up.
-Tests of what no backend computes run once, with the first. With KERAS_BACKEND
-set, pytest runs as it always does (needed for --pdb and --junitxml).
+the environment the same command line is run again under jax, tensorflow and
+torch, and under tensorflow once more for tests of what no backend computes. These
+four jobs run two at a time where there are two cores; the last line adds them up.
+With KERAS_BACKEND set, pytest runs as it always does (needed for --pdb and
+--junitxml).
 """
 
 import os
@@ -17,22 +18,41 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-BACKENDS = ("tensorflow", "jax", "torch")
-# Paths in tests/ of what no backend computes: the first backend's run covers them.
+# The longest first, so that two lanes end together. The name of a job is that of
+# its backend; "once" runs what BACKEND_FREE lists, whose backend does not matter.
+JOBS = {
+    "jax": "jax",
+    "tensorflow": "tensorflow",
+    "torch": "torch",
+    "once": "tensorflow",
+}
+# Paths in tests/ of what no backend computes. A single test, or one of its
+# parameters, has the marker `one_backend` instead: then TensorFlow's job runs it.
 BACKEND_FREE = (
     "spaces",
     "search",
+    "profiling/test_counts.py",
     "profiling/test_nas_bench_201_closed_form.py",
     "profiling/test_uib_closed_form.py",
+    "data/test_arrays.py",
+    "data/test_augmentation.py",
     "data/test_imagenet16.py",
     "data/test_splits.py",
+    "benchmarks/test_exported_latency.py",
+    "benchmarks/test_floor.py",
+    "benchmarks/test_mobile_latency.py",
+    "benchmarks/test_ratios.py",
+    "benchmarks/test_run_all.py",
+    "benchmarks/test_scaling.py",
+    "benchmarks/test_search_speed.py",
+    "benchmarks/test_whole_space.py",
     "recipes",
     "evaluation/test_comparison.py",
     "evaluation/test_statistics.py",
     "evaluation/test_table.py",
     "evaluation/test_table_official.py",
 )
-_SKIP_FREE = "KHYPER_SKIP_BACKEND_FREE"
+_JOB = "KHYPER_TEST_JOB"
 # Options that only print something: one run says it all.
 _INFORMATIVE = (
     "cacheshow",
@@ -50,7 +70,7 @@ _COLOR = re.compile(r"\x1b\[[\d;]*m")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
-    """Run the session once per backend, unless one was chosen."""
+    """Run the session once per job, unless a backend was chosen."""
     if os.environ.get("KERAS_BACKEND") or hasattr(config, "workerinput"):
         return None
     if any(config.getoption(name, default=False) for name in _INFORMATIVE):
@@ -58,10 +78,10 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     start = time.monotonic()
     stop = threading.Event()
 
-    def run(backend: str) -> tuple[int, str] | None:
+    def run(job: str) -> tuple[int, str] | None:
         if stop.is_set():
             return None
-        code, closing = _run_backend(backend, config)
+        code, closing = _run_job(job, config)
         if code == pytest.ExitCode.INTERRUPTED or (
             code == pytest.ExitCode.TESTS_FAILED and config.getoption("maxfail")
         ):
@@ -69,7 +89,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
         return code, closing
 
     with ThreadPoolExecutor(_num_jobs()) as pool:
-        results = dict(zip(BACKENDS, pool.map(run, BACKENDS), strict=True))
+        results = dict(zip(JOBS, pool.map(run, JOBS), strict=True))
     return _close(results, time.monotonic() - start)
 
 
@@ -77,19 +97,20 @@ def _num_jobs() -> int:
     return min(2, os.cpu_count() or 1)
 
 
-def _run_backend(backend: str, config: pytest.Config) -> tuple[int, str]:
-    """Run the same command line under one backend: exit code and closing line."""
-    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONUNBUFFERED": "1"}
+def _run_job(job: str, config: pytest.Config) -> tuple[int, str]:
+    """Run the same command line under a job's backend: exit code and closing line."""
+    environment = {**os.environ, "KERAS_BACKEND": JOBS[job], _JOB: job}
+    environment["PYTHONUNBUFFERED"] = "1"
     # TensorFlow's notes on CPU features would bury the tests' own output.
     environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     threads = str(max(1, (os.cpu_count() or 1) // _num_jobs()))
     environment.setdefault("OMP_NUM_THREADS", threads)
     environment.setdefault("TF_NUM_INTRAOP_THREADS", threads)
-    if backend != BACKENDS[0]:
-        environment[_SKIP_FREE] = "1"
+    # Tiny graphs that run once: JAX compiles them in two thirds of the time.
+    environment.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     command = [sys.executable, "-m", "pytest", *config.invocation_params.args]
     # A cache for each, or a test that fails on one backend only is forgotten.
-    command += ["-o", f"cache_dir=.pytest_cache/{backend}"]
+    command += ["-o", f"cache_dir=.pytest_cache/{job}"]
     if sys.stdout.isatty():
         command.append("--color=yes")
     closing = ""
@@ -104,7 +125,7 @@ def _run_backend(backend: str, config: pytest.Config) -> tuple[int, str]:
         errors="replace",
     ) as process:
         for line in process.stdout or ():
-            print(f"{backend:10s} | {line}", end="", flush=True)
+            print(f"{job:10s} | {line}", end="", flush=True)
             plain = _COLOR.sub("", line)
             if _CLOSING.search(plain):
                 closing = plain.strip(" =\n")
@@ -112,19 +133,19 @@ def _run_backend(backend: str, config: pytest.Config) -> tuple[int, str]:
 
 
 def _close(results: dict[str, tuple[int, str] | None], seconds: float) -> int:
-    """Print each backend's closing line and their sum; returns the exit code."""
+    """Print each job's closing line and their sum; returns the exit code."""
     totals = dict.fromkeys(_OUTCOMES, 0)
     codes = []
     print()
-    for backend, result in results.items():
+    for job, result in results.items():
         if result is None:
-            print(f"{backend:10s} | not run")
+            print(f"{job:10s} | not run")
             continue
         code, closing = result
         codes.append(code)
         if not closing:  # it crashed, or never began
             closing = f"1 error: ended with exit code {code}"
-        print(f"{backend:10s} | {closing}")
+        print(f"{job:10s} | {closing}")
         for count, outcome in re.findall(r"(\d+) ([a-z]+)", closing):
             # pytest writes "1 error" but "2 errors".
             outcome = "errors" if outcome == "error" else outcome
@@ -146,14 +167,20 @@ def _close(results: dict[str, tuple[int, str] | None], seconds: float) -> int:
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Leave out what the first backend's run covers already."""
-    if not os.environ.get(_SKIP_FREE):
+    """Leave out what another job runs."""
+    job = os.environ.get(_JOB)
+    if job is None:
         return
     free = [config.rootpath / "tests" / name for name in BACKEND_FREE]
-    covered, kept = [], []
+    left_out, kept = [], []
     for item in items:
-        known = any(item.path.is_relative_to(path) for path in free)
-        (covered if known else kept).append(item)
-    if covered:
-        config.hook.pytest_deselected(items=covered)
+        if any(item.path.is_relative_to(path) for path in free):
+            mine = job == "once"
+        elif item.get_closest_marker("one_backend"):
+            mine = job == "tensorflow"
+        else:
+            mine = job != "once"
+        (kept if mine else left_out).append(item)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
         items[:] = kept

@@ -1,4 +1,8 @@
-"""Exported files, run here by hand, against Keras and against their reports."""
+"""Exported files, run here by hand, against Keras and against their reports.
+
+TensorFlow converts for every backend; one file of each kind shows that the others
+reach it.
+"""
 
 import importlib.util
 import json
@@ -153,6 +157,7 @@ def test_tflite_float32(model, images, expected, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.one_backend
 def test_tflite_float16(model, images, expected, tmp_path):
     full = to_tflite(model, tmp_path / "full.tflite", verification_data=images)
     path = tmp_path / "half.tflite"
@@ -167,7 +172,9 @@ def test_tflite_float16(model, images, expected, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("io_dtype", ["float32", "int8"])
+@pytest.mark.parametrize(
+    "io_dtype", ["float32", pytest.param("int8", marks=pytest.mark.one_backend)]
+)
 def test_tflite_int8(model, images, expected, tmp_path, io_dtype):
     integer_io = io_dtype == "int8"
     path = tmp_path / "model.tflite"
@@ -215,6 +222,7 @@ def test_saved_model(model, images, expected, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.one_backend
 def test_an_older_saved_model_is_replaced_as_a_whole(tmp_path):
     network = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Flatten()])
     path = tmp_path / "saved"
@@ -228,6 +236,7 @@ def test_an_older_saved_model_is_replaced_as_a_whole(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.one_backend
 def test_pruned_networks_carry_nothing_dead(tmp_path):
     network = nas_bench_201_network(
         [3, 2, 0, 1, 0, 3],  # node 1 is dead
@@ -242,6 +251,7 @@ def test_pruned_networks_carry_nothing_dead(tmp_path):
     assert report.num_images == 64 and report.verification == "random"
 
 
+@pytest.mark.one_backend
 def test_average_pool_leaves_padding_out(tmp_path):
     # Ones stay ones at the border only if padding is not counted.
     inputs = keras.Input((6, 6, 1))

@@ -1,4 +1,7 @@
-"""Files for devices: raw pixels in, labels and normalisation inside, uint8."""
+"""Files for devices: raw pixels in, labels and normalisation inside, uint8.
+
+TensorFlow converts for every backend; one file shows that the others reach it.
+"""
 
 import importlib.util
 import io
@@ -178,6 +181,7 @@ def test_raw_pixel_model_is_normalisation_and_model(
 
 
 @pytest.mark.slow
+@pytest.mark.one_backend
 def test_mixed_precision_model_keeps_pixels_exact(tmp_path):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
@@ -238,6 +242,7 @@ def test_float32_file_with_metadata(network, pixels, expected, tmp_path):
     assert scores.child(3).scalar(0, number_types.Uint8Flags) == 1  # a feature
 
 
+@pytest.mark.one_backend
 def test_weights_stay_aligned(network, tmp_path):
     # The interpreter reads weights where they lie; the schema says `force_align: 16`.
     path = tmp_path / "model.tflite"
@@ -254,6 +259,7 @@ def test_weights_stay_aligned(network, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.one_backend
 def test_uint8_file_reads_bytes(network, pixels, expected, tmp_path):
     path = tmp_path / "model.tflite"
     # Representative images without black and white: the scale is 1 all the same.
@@ -301,6 +307,7 @@ def test_uint8_file_reads_bytes(network, pixels, expected, tmp_path):
     assert image.child(5).floats(0).tolist() == [255.0]
 
 
+@pytest.mark.one_backend
 def test_a_normalised_model_says_what_the_app_has_to_do(network, tmp_path):
     path = tmp_path / "model.tflite"
     to_tflite(network, path, metadata=TFLiteMetadata("m", mean=MEAN, std=STD))
@@ -317,6 +324,7 @@ def test_a_normalised_model_says_what_the_app_has_to_do(network, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.one_backend
 def test_khyper_s_trains_and_is_exported(tmp_path):
     keras.utils.set_random_seed(0)
     network = kk.models.khyper_s(

@@ -103,6 +103,7 @@ def test_tensorboard_wrote_events(run):
     assert list((run[0] / "board").rglob("events.out.tfevents.*"))
 
 
+@pytest.mark.one_backend
 def test_terminate_on_nan(data):
     supernet = make_supernet()
     images = np.full_like(data[0], np.nan)

@@ -14,6 +14,7 @@ import pytest
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.one_backend,  # test_keras_callbacks resumes on each
     pytest.mark.skipif(
         keras.backend.backend() == "jax",
         reason="three compilations take minutes; test_keras_callbacks resumes on JAX",
@@ -28,7 +29,7 @@ TOLERANCE = 1e-5
 
 def start(runs: pathlib.Path) -> subprocess.Popen:
     arguments = ["smoke", "--runs", str(runs), "--output", str(runs)]
-    arguments += ["--epochs", str(EPOCHS), "--batch-size", "64", "--num-archs", "6"]
+    arguments += ["--epochs", str(EPOCHS), "--batch-size", "64", "--num-archs", "3"]
     arguments += ["--image-size", "8"]
     log = open(runs / "log.txt", "a")
     return subprocess.Popen(

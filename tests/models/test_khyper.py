@@ -107,6 +107,7 @@ def rows(model):
         yield block, start, middle, int(ratio), int(channels), int(stride)
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("model", TABLES)
 def test_blocks_are_those_of_the_papers_table(model):
     space = UIBSpace()
@@ -150,6 +151,7 @@ def params_and_macs_by_hand(model, size):
     return params, macs + 960 * 1280 + 1280 * 1000
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("model", PUBLISHED)
 def test_counts_are_table_5s(model):
     params_m, macs_g, size = PUBLISHED[model]
@@ -201,6 +203,7 @@ def test_string_and_integers_name_the_same_network():
 
 
 @pytest.mark.slow
+@pytest.mark.one_backend
 def test_loads_where_the_package_is_not_installed(tmp_path):
     model = models.khyper_s(num_classes=5, input_shape=(64, 64, 3))
     rng = np.random.default_rng(0)

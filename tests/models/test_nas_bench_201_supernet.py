@@ -31,8 +31,15 @@ def make(generator="kshot_hypernet"):
     return supernet
 
 
+# The generators alone have tests of their own on every backend.
 @pytest.fixture(
-    scope="module", params=["kshot_hypernet", "kshot", "hypernet", "shared"]
+    scope="module",
+    params=[
+        "kshot_hypernet",
+        "shared",
+        pytest.param("kshot", marks=pytest.mark.one_backend),
+        pytest.param("hypernet", marks=pytest.mark.one_backend),
+    ],
 )
 def supernet(request):
     return make(request.param)

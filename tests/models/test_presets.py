@@ -13,7 +13,7 @@ MEAN, STD = [120.0, 110.0, 100.0], [60.0, 50.0, 40.0]
 INFO = {"mean": MEAN, "std": STD, "class_names": ["cat", "dog"], "data": "pets"}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def supernet():
     keras.utils.set_random_seed(1)
     supernet = kk.models.NASBench201Supernet(2, 2, 1, rank=2, num_shots=2)

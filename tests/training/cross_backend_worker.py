@@ -1,10 +1,11 @@
-"""Trains a supernet for a few steps on one backend.
+"""Trains each case's supernet for a few steps on one backend.
 
-Usage: ``python cross_backend_worker.py CASE INPUT.npz OUTPUT.npz``; the backend is
-that of KERAS_BACKEND.
+Usage: ``python cross_backend_worker.py FOLDER``, which holds ``CASE.npz`` of every case
+and gets ``CASE_BACKEND.npz``; the backend is that of KERAS_BACKEND.
 """
 
 import dataclasses
+import pathlib
 import sys
 from collections.abc import Callable
 
@@ -96,5 +97,7 @@ def run(case, given):
 
 
 if __name__ == "__main__":
-    name, given, output = sys.argv[1:]
-    np.savez(output, **run(CASES[name], dict(np.load(given))))
+    folder = pathlib.Path(sys.argv[1])
+    for name, case in CASES.items():
+        results = run(case, dict(np.load(folder / f"{name}.npz")))
+        np.savez(folder / f"{name}_{keras.backend.backend()}.npz", **results)

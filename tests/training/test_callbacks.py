@@ -23,11 +23,11 @@ from keras_khyper.training import (
 class TemperatureSpy(keras.metrics.Metric):
     """The teacher's coefficient temperature, as the compiled step saw it.
 
-    Reports sum over steps of ``4 ** step * seen(step)``: which step saw what.
+    Reports sum over steps of ``4 ** step * read(step)``: which step saw what.
     """
 
-    def __init__(self, supernet, read):
-        super().__init__(name="seen", dtype="float32")
+    def __init__(self, supernet, name, read):
+        super().__init__(name=name, dtype="float32")
         self.supernet = [supernet]  # in a list: no tracked sublayer
         self.read = read
         self.total = self.add_variable((), "zeros", name="total")
@@ -49,41 +49,49 @@ class TemperatureSpy(keras.metrics.Metric):
         return ops.convert_to_tensor(self.total)
 
 
-def fit(callback, read, epochs):
-    """Three batches an epoch; returns the spy's value of each epoch."""
+def is_infinite(temperature):
+    return ops.cast(ops.isinf(temperature), "float32")
+
+
+@pytest.fixture(scope="module")
+def spied():
+    """A supernet with spies, so that its step is compiled once for all fits."""
     supernet = tiny_supernet()
-    supernet.compile(
-        keras.optimizers.SGD(0.01), metrics=[TemperatureSpy(supernet, read)]
-    )
-    history = supernet.fit(
+    spies = [
+        TemperatureSpy(supernet, "seen", lambda temperature: temperature),
+        TemperatureSpy(supernet, "infinite", is_infinite),
+    ]
+    supernet.compile(keras.optimizers.SGD(0.01), metrics=spies)
+    return supernet
+
+
+def fit(supernet, callback, epochs):
+    """Three batches an epoch; returns the spies' values of each epoch."""
+    return supernet.fit(
         *tiny_batch(size=6),
         batch_size=2,
         epochs=epochs,
         verbose=0,
         callbacks=[callback],
         shuffle=False,
-    )
-    return supernet, history.history["seen"]
+    ).history
 
 
-def test_warmup_holds_in_fit_and_ends():
-    def is_infinite(temperature):
-        return ops.cast(ops.isinf(temperature), "float32")
-
-    supernet, seen = fit(CoefficientWarmup(epochs=2), is_infinite, epochs=3)
-    assert seen == [1 + 4 + 16, 1 + 4 + 16, 0]
-    assert float(to_numpy(supernet.encoder.coefficient_temperature)) == 1.0
+def test_warmup_holds_in_fit_and_ends(spied):
+    history = fit(spied, CoefficientWarmup(epochs=2), epochs=3)
+    assert history["infinite"] == [1 + 4 + 16, 1 + 4 + 16, 0]
+    assert float(to_numpy(spied.encoder.coefficient_temperature)) == 1.0
 
 
-def test_annealing_reaches_every_step_of_fit():
+def test_annealing_reaches_every_step_of_fit(spied):
     """From 30 to 1 over two epochs of three steps: 29 / 6 a step."""
     annealing = CoefficientTemperatureAnnealing(epochs=2)
-    supernet, seen = fit(annealing, lambda temperature: temperature, epochs=3)
+    history = fit(spied, annealing, epochs=3)
     temperatures = [30 - 29 * step / 6 for step in range(6)] + [1.0] * 3
     factors = [1, 4, 16]
     expected = [np.dot(factors, temperatures[3 * e : 3 * e + 3]) for e in range(3)]
-    np.testing.assert_allclose(seen, expected, rtol=1e-5)
-    assert float(to_numpy(supernet.encoder.coefficient_temperature)) == 1.0
+    np.testing.assert_allclose(history["seen"], expected, rtol=1e-5)
+    assert float(to_numpy(spied.encoder.coefficient_temperature)) == 1.0
 
 
 def test_warmup_epochs_one_by_one():
@@ -190,18 +198,14 @@ def test_weight_on_none():
     assert diagnose(supernet)["none_weight"] == pytest.approx(0.3, rel=1e-5)
 
 
-def test_diagnostics_appear_in_the_history_of_fit():
-    supernet = tiny_supernet()
-    supernet.compile(keras.optimizers.SGD(0.05))
-    before = to_numpy(supernet.stem.generator.dictionary)
-    history = supernet.fit(
-        *tiny_batch(), verbose=0, callbacks=[GeneratorDiagnostics(num_archs=3)]
-    ).history
+def test_diagnostics_appear_in_the_history_of_fit(spied):
+    before = to_numpy(spied.stem.generator.dictionary)
+    history = fit(spied, GeneratorDiagnostics(num_archs=3), epochs=1)
     expected = {"none_weight", "dictionary_change", "basis_change", "encoder_change",
                 "coefficient_entropy", "kernel_distance"}  # fmt: skip
     assert expected <= set(history)
     assert history["dictionary_change"][0] > 0
-    assert np.abs(to_numpy(supernet.stem.generator.dictionary) - before).max() > 0
+    assert np.abs(to_numpy(spied.stem.generator.dictionary) - before).max() > 0
 
 
 def test_errors():

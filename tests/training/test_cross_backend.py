@@ -27,14 +27,8 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module", params=CASES)
-def case(request):
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def inputs(case):
-    settings = CASES[case]
+def inputs_of(settings):
+    """Weights, batches and fair sets of a case."""
     keras.utils.set_random_seed(0)
     supernet = settings.make()
     supernet.build((None, *settings.image_shape))
@@ -56,22 +50,20 @@ def inputs(case):
 
 
 @pytest.fixture(scope="module")
-def results(case, inputs, tmp_path_factory):
+def all_inputs():
+    return {name: inputs_of(settings) for name, settings in CASES.items()}
+
+
+@pytest.fixture(scope="module")
+def folder(all_inputs, tmp_path_factory):
+    """Results of all cases; each backend needs one new process for them."""
     folder = tmp_path_factory.mktemp("cross_backend")
-    np.savez(folder / "input.npz", **inputs)
-    root = HERE.parents[1]
-    found = {}
+    for name, inputs in all_inputs.items():
+        np.savez(folder / f"{name}.npz", **inputs)
+    paths = [str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")]
     for backend in BACKENDS:
-        paths = [str(root), os.environ.get("PYTHONPATH", "")]
-        output = folder / f"{backend}.npz"
         subprocess.run(
-            [
-                sys.executable,
-                str(HERE / "cross_backend_worker.py"),
-                case,
-                str(folder / "input.npz"),
-                str(output),
-            ],
+            [sys.executable, str(HERE / "cross_backend_worker.py"), str(folder)],
             check=True,
             env={
                 **os.environ,
@@ -79,8 +71,24 @@ def results(case, inputs, tmp_path_factory):
                 "PYTHONPATH": os.pathsep.join(filter(None, paths)),
             },
         )
-        found[backend] = dict(np.load(output))
-    return found
+    return folder
+
+
+@pytest.fixture(scope="module", params=CASES)
+def case(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def inputs(case, all_inputs):
+    return all_inputs[case]
+
+
+@pytest.fixture(scope="module")
+def results(case, folder):
+    return {
+        backend: dict(np.load(folder / f"{case}_{backend}.npz")) for backend in BACKENDS
+    }
 
 
 def test_it_learns_something(results):
