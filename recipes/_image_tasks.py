@@ -88,9 +88,8 @@ class MemoryTask:
     def examples(self, split: str, limit: int | None = None) -> Examples:
         """Return a split's first images, normalised, and labels."""
         images = getattr(self.data, f"{split}_images")[:limit]
-        return self.data.normalize(images), getattr(self.data, f"{split}_labels")[
-            :limit
-        ]
+        labels = getattr(self.data, f"{split}_labels")[:limit]
+        return self.data.normalize(images), labels
 
 
 class StreamTask:

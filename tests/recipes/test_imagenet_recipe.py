@@ -72,14 +72,18 @@ def settings(recipe, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def finished(recipe, settings):
-    """The result of a run that was interrupted before its first epoch was kept.
+def finished(recipe, tasks, settings):
+    """The result of a run that was interrupted at the end of its second epoch.
 
-    And after it: what goes on is the second epoch. Eager, since nothing here lasts as
-    long as a compilation.
+    Eager, since nothing here lasts as long as a compilation.
     """
     tf = pytest.importorskip("tensorflow")
     save = kk.training.AtomicBackup.on_epoch_end
+    fit_arguments, epochs = tasks.StreamTask.fit_arguments, []
+
+    def note(self, batch_size, seed, epoch):
+        epochs.append(epoch)
+        return fit_arguments(self, batch_size, seed, epoch)
 
     def interrupt(self, epoch, logs=None):
         if epoch == 1:
@@ -90,11 +94,14 @@ def finished(recipe, settings):
     tf.config.run_functions_eagerly(True)
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(kk.training.AtomicBackup, "on_epoch_end", interrupt)
-            with pytest.raises(KeyboardInterrupt):
-                recipe.main(settings)
-        assert not (settings.runs / "imagenet" / "supernet.keras").exists()
-        recipe.main(settings)
+            patch.setattr(tasks.StreamTask, "fit_arguments", note)
+            with patch.context() as inner:
+                inner.setattr(kk.training.AtomicBackup, "on_epoch_end", interrupt)
+                with pytest.raises(KeyboardInterrupt):
+                    recipe.main(settings)
+            assert not (settings.runs / "imagenet" / "supernet.keras").exists()
+            recipe.main(settings)
+            assert epochs == [0, 1]
     finally:
         tf.config.run_functions_eagerly(eager)
     return json.loads((settings.output / "imagenet.json").read_text())
