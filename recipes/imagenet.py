@@ -11,8 +11,11 @@ different images and train different subnets, 225 epochs, SGD 0.1, cosine, the
 coefficients' temperature from 30 to 1 in 10 epochs, four subnets per step by the
 sandwich rule with Focus-Fair structures, RandAugment and Mixup or CutMix. It needs the
 extra `keras-khyper[imagenet]`; a folder with one subfolder per class serves those
-without TensorFlow Datasets. It has not been run. `cifar10` is a space of three stages
-on 32x32 pixels, with flips and crops, for about an hour on one CPU core.
+without TensorFlow Datasets. It has not been run: a step of batch 8 took 6 GiB above
+the weights and 3 GiB that TensorFlow and they need (benchmarks/uib_step.py), so 256
+images per GPU would take some 190 GiB in float32; `--replicas` and `--dtype-policy
+mixed_bfloat16` divide that. `cifar10` is a space of three stages on 32x32 pixels, with
+flips and crops, for about an hour on one CPU core.
 
 A killed run goes on where it was by the same command: in training from the last
 finished epoch, in evaluation from the last set of subnets. At the end the smallest

@@ -110,6 +110,7 @@ def finished(recipe, settings):
     return json.loads((settings.output / "search.json").read_text())
 
 
+@pytest.mark.slow
 def test_winners_keep_their_budgets(settings, finished):
     assert [row["budget"] for row in finished["budgets"]] == list(BUDGETS)
     for row in finished["budgets"]:
@@ -152,14 +153,21 @@ def test_accuracies_are_those_of_the_written_files(settings, finished):
     assert str(settings.run.parent) not in json.dumps(finished)
 
 
-def test_files_too_far_from_keras_are_an_error(recipe, settings, finished, monkeypatch):
-    checked = dataclasses.replace(settings, check_files=True)
-    rows = [{**row, "winner": {**row["winner"]}} for row in finished["budgets"]]
-    monkeypatch.setattr(recipe, "run_search", lambda *_: {**finished, "budgets": rows})
-    for missed, code in (([], 0), (["int8"], 1)):
-        rows[1]["winner"]["missed"] = missed
-        rows[0]["winner"]["missed"] = []
-        assert recipe.main(checked) == code
+@pytest.mark.parametrize(
+    ("missed", "checked", "code"),
+    [([], True, 0), (["int8"], True, 1), (["int8"], False, 0)],
+)
+def test_files_too_far_from_keras_are_an_error(
+    recipe, tmp_path, monkeypatch, missed, checked, code
+):
+    result = {"budgets": [{"budget": 5.0, "winner": {"missed": missed}}]}
+    monkeypatch.setattr(recipe, "run_search", lambda *_: result)
+    monkeypatch.setattr(recipe, "print_rows", lambda result: None)
+    settings = recipe.Settings(
+        pathlib.Path(), (), check_files=checked, runs=tmp_path, output=tmp_path
+    )
+    assert recipe.main(settings) == code
+    assert json.loads((tmp_path / "search.json").read_text()) == result
 
 
 @pytest.mark.parametrize(
