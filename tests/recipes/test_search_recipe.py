@@ -14,6 +14,7 @@ import keras_khyper as kk
 
 RECIPES = pathlib.Path(__file__).resolve().parents[2] / "recipes"
 BUDGETS = (8e3, 2e4)
+PRECISIONS = ("float32", "int8")
 MODULES = (
     "search",
     "imagenet",
@@ -82,7 +83,11 @@ def settings(recipe, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def finished(recipe, settings):
-    """The result of a search that was stopped before its second budget's evolution."""
+    """The result of a search that was stopped before its second budget's evolution.
+
+    Eager, since nothing here lasts as long as a compilation.
+    """
+    tf = pytest.importorskip("tensorflow")
     search, test_reads = kk.search.EvolutionarySearch.run, []
 
     def interrupt(self):
@@ -96,17 +101,25 @@ def finished(recipe, settings):
         test_reads.extend([split] * (split == "test"))
         return examples(self, split, limit)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recipe.MemoryTask, "examples", count)
-        with patch.context() as inner:
-            inner.setattr(kk.search.EvolutionarySearch, "run", interrupt)
-            with pytest.raises(KeyboardInterrupt):
-                recipe.main(settings)
-        assert not test_reads
-        assert recipe.main(settings) == 0
-        assert len(test_reads) == len(BUDGETS)
-        recipe.main(settings)
-        assert len(test_reads) == len(BUDGETS)  # once for each winner
+    run = recipe.load_run(settings)
+    eager = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(recipe, "load_run", lambda settings: run)
+            patch.setattr(recipe, "PRECISIONS", PRECISIONS)  # exporting takes seconds
+            patch.setattr(recipe.MemoryTask, "examples", count)
+            with patch.context() as inner:
+                inner.setattr(kk.search.EvolutionarySearch, "run", interrupt)
+                with pytest.raises(KeyboardInterrupt):
+                    recipe.main(settings)
+            assert not test_reads
+            assert recipe.main(settings) == 0
+            assert len(test_reads) == len(BUDGETS)
+            recipe.main(settings)
+            assert len(test_reads) == len(BUDGETS)  # once for each winner
+    finally:
+        tf.config.run_functions_eagerly(eager)
     return json.loads((settings.output / "search.json").read_text())
 
 
@@ -145,7 +158,7 @@ def test_accuracies_are_those_of_the_written_files(settings, finished):
         assert winner["test_images"] == len(labels)
         assert winner["keras_accuracy"] == pytest.approx(100 * hits[:40].mean())
         assert winner["max_difference_from_supernet"] < 1e-4
-        for precision in ("float32", "float16", "int8"):
+        for precision in PRECISIONS:
             runner = kk.export.TFLiteRunner(folder / f"{stem}_{precision}.tflite")
             hits = runner(images[:40]).argmax(1) == labels[:40]
             accuracy = winner["files"][precision]["accuracy"]
