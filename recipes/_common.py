@@ -1,5 +1,6 @@
 """What every recipe does around an experiment: result files, tables, schedules."""
 
+import contextlib
 import dataclasses
 import datetime
 import json
@@ -270,6 +271,21 @@ def train_in_blocks(
     ).history
     row = {key: [round(v, 4) for v in values] for key, values in history.items()}
     return {"seconds": round(time.monotonic() - start, 1), **row}
+
+
+def replica_scope(replicas: int) -> contextlib.AbstractContextManager[Any]:
+    """Return the scope in which to build and compile a model for some replicas.
+
+    Args:
+        replicas: 1 for no strategy, more for `tf.distribute.MirroredStrategy`.
+    """
+    if replicas == 1:
+        return contextlib.nullcontext()
+    import tensorflow as tf
+
+    devices = [device.name[-5:] for device in tf.config.list_logical_devices()]
+    print(f"MirroredStrategy over {replicas} of {devices}")
+    return tf.distribute.MirroredStrategy().scope()
 
 
 def provenance(settings: Any, seconds: float) -> dict[str, Any]:

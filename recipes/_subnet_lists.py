@@ -44,7 +44,7 @@ def write_subnets(
 
     Args:
         path: The CSV file.
-        archs: Integers [n, 6]; written as six digits.
+        archs: Integers [n, D] below ten; written as D digits.
         columns: Name -> [n], written with six digits.
     """
     lines = [",".join(["arch", *columns])]
@@ -55,7 +55,7 @@ def write_subnets(
 
 
 def read_subnets(path: pathlib.Path) -> dict[str, dict[str, float]]:
-    """Read what `write_subnets` wrote: column -> six digits of a subnet -> value.
+    """Read what `write_subnets` wrote: column -> digits of a subnet -> value.
 
     Raises:
         ValueError: The file is not one of these.

@@ -33,14 +33,13 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 import numpy as np
 import tyro
 from _common import KHYPER, RUNS, load_folder, load_images, provenance, write_json
+from _exported import MAX_POINTS, percent_correct, too_far
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 console = Console(highlight=False)
 
-# File -> points of accuracy that it may differ from Keras.
-MAX_POINTS = {"float32": 0.2, "float16": 0.2, "int8": 1.5}
 THREADS = (1, 2)
 LATENCY_TURNS = 3
 
@@ -207,13 +206,6 @@ def random_pixels(settings: Settings, size: int) -> Pixels:
     return Pixels("none", mean, std, (), images, images, None, "random images")
 
 
-def accuracy(outputs: np.ndarray, labels: np.ndarray | None) -> float | None:
-    """Return the accuracy of outputs [n, classes] in percent; None without labels."""
-    if labels is None:
-        return None
-    return 100.0 * float((outputs.argmax(axis=1) == labels).mean())
-
-
 def median_latency(path: pathlib.Path, threads: int, image: np.ndarray) -> float:
     """Return the median of some turns' latency of one image [1, H, W, C] in ms."""
     import keras_khyper as kk
@@ -252,7 +244,7 @@ def export(
     return {
         **report.to_dict(),
         "path": path.name,
-        "accuracy": accuracy(outputs, pixels.test_labels),
+        "accuracy": percent_correct(outputs, pixels.test_labels),
         "latency_ms": {
             str(threads): median_latency(path, threads, pixels.test[:1])
             for threads in THREADS
@@ -285,19 +277,6 @@ def print_table(result: dict[str, Any]) -> None:
     console.print(table)
 
 
-def missed(result: dict[str, Any]) -> list[str]:
-    """Return the files whose accuracy is too far from Keras'."""
-    if result["keras_accuracy"] is None:
-        return []
-    return [
-        precision
-        for precision, row in result["files"].items()
-        # A difference of exactly the limit is within it, whatever it rounds to.
-        if abs(row["accuracy"] - result["keras_accuracy"])
-        > MAX_POINTS[precision] + 1e-9
-    ]
-
-
 def main(settings: Settings) -> int:
     """Export, compare, write the result file; returns the exit code."""
     import keras_khyper as kk
@@ -318,14 +297,14 @@ def main(settings: Settings) -> int:
         "std": pixels.std,
         "params": kk.profiling.trainable_params(network),
         "macs": kk.profiling.macs(network),
-        "keras_accuracy": accuracy(outputs, pixels.test_labels),
+        "keras_accuracy": percent_correct(outputs, pixels.test_labels),
         "max_points": MAX_POINTS,
         "files": {
             precision: export(settings, model, pixels, precision)
             for precision in settings.precisions
         },
     }
-    result["missed"] = missed(result)
+    result["missed"] = too_far(result["keras_accuracy"], result["files"])
     result.update(provenance(settings, time.monotonic() - start))
     result["settings"]["network"] = result["network"]
     write_json(settings.output / "result.json", result)

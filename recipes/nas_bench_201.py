@@ -33,6 +33,7 @@ from _common import (
     load_benchmark_images,
     open_folder,
     provenance,
+    replica_scope,
     setting_defaults,
     write_json,
 )
@@ -356,18 +357,6 @@ def deploy(
     return report
 
 
-def new_supernet(settings: Settings, data: Any) -> Any:
-    """Build and compile the supernet, under a strategy if there are replicas."""
-    if settings.replicas == 1:
-        return make_supernet(settings, data)
-    import tensorflow as tf
-
-    devices = [device.name[-5:] for device in tf.config.list_logical_devices()]
-    print(f"MirroredStrategy over {settings.replicas} of {devices}")
-    with tf.distribute.MirroredStrategy().scope():
-        return make_supernet(settings, data)
-
-
 def run(settings: Settings, folder: pathlib.Path) -> dict[str, Any]:
     """Train, evaluate, deploy; returns what the result file holds."""
     import keras
@@ -383,7 +372,8 @@ def run(settings: Settings, folder: pathlib.Path) -> dict[str, Any]:
         supernet = keras.models.load_model(trained)
     else:
         with watch.phase("training"):
-            supernet = new_supernet(settings, data)
+            with replica_scope(settings.replicas):
+                supernet = make_supernet(settings, data)
             train(settings, supernet, data, folder)
         supernet.save(trained)
     with watch.phase("evaluation"):
