@@ -10,7 +10,6 @@ minutes to hours, by the supernet's size, and goes on where it was killed.
 """
 
 import dataclasses
-import json
 import pathlib
 import time
 from typing import Any
@@ -19,6 +18,7 @@ import numpy as np
 import tyro
 from _common import RUNS, load_benchmark_images, provenance
 from nas_bench_201 import Settings as RunSettings
+from nas_bench_201 import read_settings
 
 SAVED_MODELS = RUNS.parent / "saved_models"
 
@@ -51,15 +51,10 @@ def read_run(settings: Settings) -> RunSettings:
                 f"A finished run of nas_bench_201.py has a {file}. "
                 f"Received: run={settings.run}"
             )
-    values = json.loads((settings.run / "settings.json").read_text())
-    names = {field.name for field in dataclasses.fields(RunSettings)}
-    values = {name: value for name, value in values.items() if name in names}
-    for name in ("data_dir", "split_file", "table", "runs", "output"):
-        if values.get(name) is not None:
-            values[name] = pathlib.Path(values[name])
-    if settings.data_dir is not None:
-        values["data_dir"] = settings.data_dir
-    return RunSettings(**values)
+    run = read_settings(settings.run)
+    if settings.data_dir is None:
+        return run
+    return dataclasses.replace(run, data_dir=settings.data_dir)
 
 
 def evaluate_space(
