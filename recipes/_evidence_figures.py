@@ -105,10 +105,12 @@ def draw_effects(rows: Sequence[dict[str, Any]]) -> Callable[[Any, Theme], None]
         axes = figure.subplots()
         blue, orange, _ = theme.colors
         axes.axvline(0, color=theme.muted, linewidth=1)
+        limits = _effect_limits(rows)
+        axes.set_xlim(*limits)
         for place, row in enumerate(rows):
             mean = float(np.mean(row["differences"]))
             if row["interval"] is not None:
-                axes.plot(row["interval"], [place] * 2, color=blue, linewidth=2)
+                _draw_interval(axes, row["interval"], limits, place, blue)
             axes.plot(
                 row["differences"],
                 [place] * len(row["differences"]),
@@ -121,7 +123,9 @@ def draw_effects(rows: Sequence[dict[str, Any]]) -> Callable[[Any, Theme], None]
             )
             axes.plot(
                 mean, place, marker="o", markersize=9, color=blue, linestyle="none",
-                label="mean, line: 95% interval over seeds" if place == 0 else None,
+                label="mean; line: 95% interval over seeds, arrow: it goes on"
+                if place == 0
+                else None,
             )  # fmt: skip
             if row["paper"] is not None:
                 axes.plot(
@@ -140,19 +144,52 @@ def draw_effects(rows: Sequence[dict[str, Any]]) -> Callable[[Any, Theme], None]
     return draw
 
 
+def _effect_limits(rows: Sequence[dict[str, Any]]) -> tuple[float, float]:
+    """Return the axis' ends: all points are in, intervals need not be."""
+    points = [0.0]
+    for row in rows:
+        points += row["differences"]
+        if row["paper"] is not None:
+            points.append(row["paper"])
+    margin = 0.15 * max(max(points) - min(points), 1.0)
+    return min(points) - margin, max(points) + margin
+
+
+def _draw_interval(
+    axes: Any,
+    interval: Sequence[float],
+    limits: tuple[float, float],
+    place: int,
+    color: str,
+) -> None:
+    axes.plot(np.clip(interval, *limits), [place] * 2, color=color, linewidth=2)
+    inset = 0.008 * (limits[1] - limits[0])
+    if interval[0] < limits[0]:
+        axes.plot(limits[0] + inset, place, "<", color=color, markersize=9)
+    if interval[1] > limits[1]:
+        axes.plot(limits[1] - inset, place, ">", color=color, markersize=9)
+
+
+def _lower_limit(values: Any) -> float:
+    """Return where an axis may end: what never learned would flatten the rest."""
+    quarter, median, three_quarters = np.percentile(values, [25, 50, 75])
+    return float(np.floor(median - 4 * max(three_quarters - quarter, 1.0)))
+
+
 def draw_ranking(matrix: Matrix, variants: Sequence[str]) -> Callable:
     """Return the scatter of subnets against the table, a panel for each variant."""
 
     def draw(figure: Any, theme: Theme) -> None:
         panels = figure.subplots(1, len(variants), sharey=True, squeeze=False)[0]
-        for axes, variant in zip(panels, variants, strict=True):
-            run = matrix.of(variant)[0]
-            _scatter(axes, run, theme)
+        first = [matrix.of(variant)[0] for variant in variants]
+        low = min(_lower_limit(list(run.accuracy.values())) for run in first)
+        for axes, variant, run in zip(panels, variants, first, strict=True):
+            _scatter(axes, run, low, theme)
             subnets = run.result["subnets"]
-            low, high = subnets["kendall_tau_interval"]
+            ends = subnets["kendall_tau_interval"]
             axes.set_title(
                 f"{variant}, seed {run.seed}: tau {subnets['kendall_tau']:.3f} "
-                f"[{low:.3f}, {high:.3f}]"
+                f"[{ends[0]:.3f}, {ends[1]:.3f}]"
             )
             axes.set_xlabel("benchmark, trained from scratch [%]")
         panels[0].set_ylabel("subnet without retraining [%]")
@@ -160,25 +197,30 @@ def draw_ranking(matrix: Matrix, variants: Sequence[str]) -> Callable:
     return draw
 
 
-def _scatter(axes: Any, run: Run, theme: Theme) -> None:
+def _scatter(axes: Any, run: Run, lowest: float, theme: Theme) -> None:
     true = np.array([run.benchmark[arch] for arch in run.accuracy])
     ours = np.array(list(run.accuracy.values()))
-    # Architectures that never learned would flatten the rest: drawn at the axis' end.
-    quarter, median, three_quarters = np.percentile(true, [25, 50, 75])
-    low = float(np.floor(median - 4 * max(three_quarters - quarter, 1.0)))
-    shown = true >= low
+    low = _lower_limit(true)
+    left, below = true < low, ours < lowest
+    shown = ~left & ~below
     blue, orange, _ = theme.colors
     axes.plot(true[shown], ours[shown], ".", color=blue, alpha=0.45, markersize=5)
-    if not shown.all():
-        hidden = ours[~shown]
-        ends = np.full(len(hidden), low - 1)
-        axes.plot(ends, hidden, "<", color=orange, markersize=4)
-        axes.annotate(
-            f"{len(hidden)} below {low:.0f}%",
-            (0.03, 0.95),
-            xycoords="axes fraction",
-            color=orange,
+    words = []
+    if left.any():
+        heights = np.maximum(ours[left], lowest)
+        axes.plot(
+            np.full(left.sum(), low - 1), heights, "<", color=orange, markersize=4
         )
+        words.append(f"benchmark below {low:.0f}%: {left.sum()}")
+    if below.any():
+        places = np.maximum(true[below], low - 1)
+        axes.plot(places, np.full(below.sum(), lowest), "v", color=orange, markersize=6)
+        words.append(f"subnet below {lowest:.0f}%: {below.sum()}")
+    axes.annotate(
+        "\n".join(words), (0.03, 0.97), xycoords="axes fraction", va="top", color=orange
+    )
+    top = ours.max()
+    axes.set_ylim(lowest - 0.05 * (top - lowest), top + 0.22 * (top - lowest))
 
 
 def draw_samplers(matrix: Matrix, ours: str, theirs: str) -> Callable:
@@ -188,12 +230,19 @@ def draw_samplers(matrix: Matrix, ours: str, theirs: str) -> Callable:
 
     def draw(figure: Any, theme: Theme) -> None:
         left, right = figure.subplots(1, 2)
-        for place, (name, runs) in enumerate(zip(names, pairs, strict=True)):
-            curve = best_by_rank(runs)
+        curves = [best_by_rank(runs) for runs in pairs]
+        for place, (name, curve) in enumerate(zip(names, curves, strict=True)):
             ranks = np.arange(1, len(curve) + 1)
             line = "--" if place else "-"
             left.plot(ranks, curve, line, color=theme.colors[place], label=name)
         left.set_xscale("log")
+        left.xaxis.set_major_formatter("{x:.0f}")
+        low, high = min(map(_lower_limit, curves)), max(map(np.max, curves))
+        left.set_ylim(low, high + 0.05 * (high - low))
+        for place, curve in enumerate(curves):
+            if curve.min() < low:
+                color = theme.colors[place]
+                left.plot(len(curve), low, "v", color=color, clip_on=False)
         left.set_title("the k-th best subnet")
         left.set_xlabel("k, by the subnets' own accuracy")
         left.set_ylabel("accuracy on held-out images [%]")
@@ -214,6 +263,7 @@ def _sampler_bars(
         axes.annotate(
             "needs the benchmark's table", (0.1, 0.5), xycoords="axes fraction"
         )
+    axes.set_xticks(range(1, len(ours) + 1))
     axes.axhline(0, color=theme.muted, linewidth=1)
     axes.set_title("Focus-Fair minus FairNAS; points: seeds")
     axes.set_xlabel("tenth of the architectures by the benchmark, 1 = best")

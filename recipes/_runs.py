@@ -7,7 +7,7 @@ import pathlib
 import threading
 import time
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, Any
 
 from _common import write_json
 
@@ -102,3 +102,12 @@ def read_history(folder: pathlib.Path) -> list[dict[str, float]]:
     return [
         {key: float(f"{float(v):.5g}") for key, v in r.items()} for r in rows.values()
     ]
+
+
+def read_trained(folder: pathlib.Path) -> dict[str, Any] | None:
+    """Return where and with what a run was trained, as `provenance` has it.
+
+    None for a run from before this was noted.
+    """
+    file = folder / "trained.json"
+    return json.loads(file.read_text()) if file.exists() else None

@@ -1,4 +1,4 @@
-"""Folders of finished runs, read again."""
+"""Folders of runs, read again."""
 
 import dataclasses
 import json
@@ -20,15 +20,23 @@ def read_settings(
     Raises:
         ValueError: The folder holds no finished run.
     """
+    given = as_settings(stored_settings(run), kind)
+    return given if data_dir is None else dataclasses.replace(given, data_dir=data_dir)
+
+
+def as_settings(stored: dict[str, Any], kind: Any) -> Any:
+    """Return a settings.json as the dataclass; what it lacks has its default.
+
+    Args:
+        stored: Its content.
+        kind: The recipe's dataclass of settings.
+    """
     fields = {field.name: field.type for field in dataclasses.fields(kind)}
-    stored = stored_settings(run)
     values = {name: value for name, value in stored.items() if name in fields}
     for name, value in values.items():
         holds_path = pathlib.Path in (fields[name], *typing.get_args(fields[name]))
         if holds_path and value is not None:
             values[name] = pathlib.Path(value)
-    if data_dir is not None:
-        values["data_dir"] = data_dir
     return kind(**values)
 
 

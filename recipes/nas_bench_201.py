@@ -37,7 +37,7 @@ from _common import (
     setting_defaults,
     write_json,
 )
-from _runs import Stopwatch, lock_folder, read_history
+from _runs import Stopwatch, lock_folder, read_history, read_trained
 from _subnet_lists import read_archs, write_subnets
 
 
@@ -295,22 +295,55 @@ def evaluate(
         results_path=folder / "subnets.jsonl",
     )
     accuracies = 100.0 * evaluator.evaluate(evaluated)
+    summary = summarize(settings, data, table, evaluated, accuracies, len(archs))
+    return summary, archs[accuracies[: len(archs)].argmax()]
+
+
+def summarize(
+    settings: Settings,
+    data: Any,
+    table: Any,
+    archs: Any,
+    accuracies: Any,
+    num_random: int,
+) -> dict[str, Any]:
+    """Write the subnets' CSV file; returns what the result file says about them.
+
+    Args:
+        settings: Of the run.
+        data: The images.
+        table: The benchmark's, or None.
+        archs: Integers [n, 6], the random ones first.
+        accuracies: Percent [n].
+        num_random: How many are random; the statistics are over these.
+    """
+    import keras_khyper as kk
+
     columns = {"accuracy": accuracies}
-    accuracy = accuracies[: len(archs)]
+    accuracy = accuracies[:num_random]
     if table is None:
         summary = kk.evaluation.summarize(accuracy)
     else:
-        columns["benchmark"] = table.accuracy(evaluated, settings.data)
+        columns["benchmark"] = table.accuracy(archs, settings.data)
+        *image_size, image_channels = data.image_shape
+        macs = kk.profiling.nas_bench_201_macs(
+            archs[:num_random],
+            settings.channels,
+            settings.num_cells,
+            data.num_classes,
+            image_channels,
+            tuple(image_size),
+        )
         summary = kk.evaluation.summarize(
             accuracy,
-            columns["benchmark"][: len(archs)],
-            baselines={"flops": supernet.subnet_macs(archs)},
+            columns["benchmark"][:num_random],
+            baselines={"flops": macs},
             chance=100.0 / data.num_classes,
         )
         summary["table"] = f"{table.splits[settings.data]}, {table.epochs} epochs"
     summary["split"] = f"{len(data.validation_labels)} images {data.validation_split}"
-    write_subnets(settings.output / f"{settings.name}_subnets.csv", evaluated, columns)
-    return summary, archs[accuracy.argmax()]
+    write_subnets(settings.output / f"{settings.name}_subnets.csv", archs, columns)
+    return summary
 
 
 def deploy(
@@ -375,6 +408,8 @@ def run(settings: Settings, folder: pathlib.Path) -> dict[str, Any]:
             with replica_scope(settings.replicas):
                 supernet = make_supernet(settings, data)
             train(settings, supernet, data, folder)
+        seconds = watch.times["training"]["seconds"]
+        write_json(folder / "trained.json", provenance(settings, seconds))
         supernet.save(trained)
     with watch.phase("evaluation"):
         summary, best = evaluate(settings, supernet, data, table, folder)
@@ -385,6 +420,7 @@ def run(settings: Settings, folder: pathlib.Path) -> dict[str, Any]:
         "best": report,
         "history": read_history(folder),
         "compute": watch.times,
+        "trained": read_trained(folder),
         **provenance(settings, time.monotonic() - start),
     }
 

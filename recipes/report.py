@@ -148,6 +148,38 @@ def baseline_context(matrix: Matrix) -> dict[str, Any]:
     }
 
 
+def machine(result: dict[str, Any]) -> str:
+    """Say what a run was trained on."""
+    trained = result.get("trained") or result
+    if trained.get("accelerator"):
+        return f"{trained['accelerator']}, {trained['backend']} backend"
+    return f"{trained['cores']} CPU cores"
+
+
+def cut_short(matrix: Matrix) -> dict[str, Any] | None:
+    """Return over how many architectures the figures are, if fewer than wanted.
+
+    None unless collect.py wrote result files: `common`, the random architectures that
+    all runs evaluated, `wanted`, `fewest` and `most` that single runs evaluated, and
+    `runs`, how many these are.
+    """
+    found = [
+        run.result["collected"]
+        for run in matrix.runs.values()
+        if "collected" in run.result
+    ]
+    if not found:
+        return None
+    evaluated = [one["evaluated"] for one in found]
+    return {
+        "common": found[0]["common_random"],
+        "wanted": matrix.plan["settings"]["num_archs"],
+        "fewest": min(evaluated),
+        "most": max(evaluated),
+        "runs": len(found),
+    }
+
+
 def scale_context(matrix: Matrix) -> list[tuple[str, Any, Any]]:
     """Return (what, in the paper, here): how far the sizes are apart."""
     paper = dataclasses.asdict(PRESETS["paper"][1])
@@ -160,6 +192,9 @@ def scale_context(matrix: Matrix) -> list[tuple[str, Any, Any]]:
         ),
         ("Image size [pixels]", 32, ours["image_size"] or "the data set's own"),
     ]
+    short = cut_short(matrix)
+    if short:
+        ours = {**ours, "num_archs": f"{short['common']} of {short['wanted']} wanted"}
     names = {
         "channels": "Channels of the first stage",
         "num_cells": "Cells in each of three stages",
@@ -174,11 +209,10 @@ def scale_context(matrix: Matrix) -> list[tuple[str, Any, Any]]:
     rows += [(label, paper[key], ours[key]) for key, label in names.items()]
     run = next(iter(matrix.runs.values()), None)
     split = run.result["subnets"]["split"] if run else None
-    cores = f"{run.result['cores']} CPU cores" if run else None
     seeds = sorted({seed for _, seed in matrix.runs})
     rows += [
         ("Accuracy is on", "not stated", split),
-        ("Machine", "4 NVIDIA H100 GPUs", cores),
+        ("Machine", "4 NVIDIA H100 GPUs", machine(run.result) if run else None),
         ("Seeds", "not stated", ", ".join(map(str, seeds)) or None),
     ]
     return rows
@@ -285,6 +319,8 @@ def build(settings: Settings) -> tuple[dict[str, Any], dict[str, dict[str, bytes
         "name": folder.name,
         "base": matrix.plan["base"],
         "epochs": matrix.plan["settings"]["epochs"],
+        "protocol": matrix.plan["settings"],
+        "cut_short": cut_short(matrix),
         "scale": scale_context(matrix),
         "effects": effect_rows,
         "baseline": baseline_context(matrix),

@@ -48,7 +48,7 @@ from _matrix import (
 )
 
 # What one machine needs; the same row may need something else on another.
-_PLACES = ("runs", "output", "data_dir", "table", "split_file", "prediction_batch")
+PLACES = ("runs", "output", "data_dir", "table", "split_file", "prediction_batch")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,7 +168,7 @@ def is_finished(row: Row) -> bool:
         for field in ("table", "extra_archs")
         if stored.get(field) is None and wanted[field] is not None
     ]
-    for field in (*_PLACES, "extra_archs"):
+    for field in (*PLACES, "extra_archs"):
         del wanted[field]
     changed = changed_settings(stored, wanted, setting_defaults(row.settings))
     if changed:

@@ -162,22 +162,20 @@ class SubnetEvaluator:
 
     def _open_results(self, path: pathlib.Path) -> None:
         header = json.loads(self.fingerprint)
-        lines = _complete_lines(path)
-        if not lines:
+        stored, known = read_results(path)
+        if stored is None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(header) + "\n")
             return
-        if json.loads(lines[0]) != header:
+        if stored != header:
             raise ValueError(
                 "results_path holds results of other weights or data; give another "
                 f"file or remove it. Received: results_path={path}"
             )
-        for line in lines[1:]:
-            entry = json.loads(line)
-            self._known[tuple(entry["arch"])] = entry["accuracy"]
+        self._known.update(known)
         # A killed run may have left half a line, to which nothing may be added.
         whole = path.with_name(f"{path.name}.new")
-        whole.write_text("".join(line + "\n" for line in lines))
+        whole.write_text("".join(line + "\n" for line in _complete_lines(path)))
         whole.replace(path)
 
     def _append(self, results: dict[tuple[int, ...], float]) -> None:
@@ -186,6 +184,24 @@ class SubnetEvaluator:
         with open(self._results_path, "a") as file:
             for arch, accuracy in results.items():
                 file.write(json.dumps({"arch": arch, "accuracy": accuracy}) + "\n")
+
+
+def read_results(
+    path: pathlib.Path,
+) -> tuple[dict[str, Any] | None, dict[tuple[int, ...], float]]:
+    """Read what a `SubnetEvaluator` noted, finished or not.
+
+    Args:
+        path: Its ``results_path``; half a line at the end is left out.
+
+    Returns:
+        Its header, which identifies space, weights and data, or None if there is
+        nothing yet; architecture -> accuracy, 0 to 1, in the order of evaluation.
+    """
+    lines = [json.loads(line) for line in _complete_lines(path)]
+    if not lines:
+        return None, {}
+    return lines[0], {tuple(line["arch"]): line["accuracy"] for line in lines[1:]}
 
 
 def _padded_batches(images: np.ndarray, batch_size: int) -> list[np.ndarray]:

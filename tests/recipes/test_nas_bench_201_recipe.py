@@ -104,6 +104,12 @@ def test_imagenet16_120_from_files_to_result(recipe, files, monkeypatch):
     assert result["subnets"]["split"] == "120 images held out of training"
     assert result["best"]["split"] == "x-test of lists.txt (120 images), read once"
     check_subnets_file(settings, archs)
+    record = (files / "runs" / "nas_bench_201" / "trained.json").read_text()
+    assert json.loads(record) == result["trained"]
+    assert result["trained"]["backend"] == keras.backend.backend()
+    assert (
+        result["trained"]["wall_seconds"] == (result["compute"]["training"]["seconds"])
+    )
     # The files read again by hand, and the network that was saved.
     content = pickle.loads((files / "val_data").read_bytes())
     xtest = json.loads((files / "lists.txt").read_text())["xtest"][1]
@@ -127,6 +133,7 @@ def test_imagenet16_120_from_files_to_result(recipe, files, monkeypatch):
     recipe.main(recipe.dataclasses.replace(settings, extra_archs=files / "more.txt"))
     again = json.loads((files / "results" / "nas_bench_201.json").read_text())
     assert again["subnets"] == result["subnets"]
+    assert again["trained"] == result["trained"]
     check_subnets_file(settings, [*archs, MORE])
     parts = {name: phase["parts"] for name, phase in again["compute"].items()}
     assert parts == {"training": 1, "evaluation": 2, "export": 2}
