@@ -21,6 +21,7 @@ image = pytest.importorskip("matplotlib.image")
 RECIPES = pathlib.Path(__file__).resolve().parents[2] / "recipes"
 sys.path.append(str(RECIPES))
 import _evidence  # noqa: E402
+import _evidence_figures  # noqa: E402
 import _subnet_lists  # noqa: E402
 import report  # noqa: E402
 import tables  # noqa: E402
@@ -492,3 +493,18 @@ def test_the_papers_tables():
     ]
     assert three == [1.66, 1.44]
     assert len(metric) == 56
+
+
+def test_the_axis_of_effects_holds_points_not_wide_intervals():
+    rows = [
+        {"differences": [-2.0, 6.0], "paper": 8.0, "interval": [-50.0, 54.0]},
+        {"differences": [1.0], "paper": None, "interval": None},
+    ]
+    low, high = _evidence_figures._effect_limits(rows)
+    assert -4 < low < -2 and 8 < high < 10
+
+
+def test_what_never_learned_is_left_of_the_axis():
+    values = [*np.linspace(60, 64, 101), 10.0]
+    assert _evidence_figures._lower_limit(values) == pytest.approx(53, abs=1)
+    assert _evidence_figures._lower_limit([61.0, 61.1]) == 57.0
