@@ -302,7 +302,7 @@ def evaluate(
         supernet,
         data.calibration_images(settings.calibration_images, seed=settings.seed),
         (data.normalize(data.validation_images), data.validation_labels),
-        settings.prediction_batch,
+        batch_size=settings.prediction_batch,
         results_path=folder / "subnets.jsonl",
     )
     accuracies = 100.0 * evaluator.evaluate(evaluated)
