@@ -307,8 +307,9 @@ class Supernet(ArchitectureMeaning, backend.SupernetTrainer, keras.Model):
                 after the other, their gradients summed, instead of all in one
                 graph: the same update up to rounding, in the memory of one subnet
                 (of the teacher on TensorFlow with ``jit_compile``). The teacher's
-                update then needs the most. Far slower where XLA compiles for a
-                CPU, as JAX does.
+                update then needs the most, and the larger graph takes memory of
+                its own: the full ImageNet supernet needs more (docs/performance.md).
+                Far slower where XLA compiles for a CPU, as JAX does.
             subnet_loss_weight: Factor of the subnets' summed losses.
             encoder_learning_rate_multiplier: Factor of the gradients of the
                 encoder, which sum over all layers and subnets. At 1 every kernel
