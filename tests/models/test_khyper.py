@@ -242,9 +242,8 @@ def test_khyper_s_trains():
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         jit_compile=False,
     )
-    losses = [float(model.train_on_batch(images, labels)) for _ in range(8)]
-    # Two images, so that BatchNorm alone makes losses jump.
-    assert np.isfinite(losses).all() and min(losses[-3:]) < 0.6 * losses[0], losses
+    losses = [float(model.train_on_batch(images, labels)) for _ in range(12)]
+    assert np.isfinite(losses).all() and losses[-1] < 0.5 * losses[0], losses
     for old, variable in zip(before, model.trainable_variables, strict=True):
         assert np.abs(keras.ops.convert_to_numpy(variable) - old).max() > 0, (
             variable.path
