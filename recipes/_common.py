@@ -273,6 +273,19 @@ def train_in_blocks(
     return {"seconds": round(time.monotonic() - start, 1), **row}
 
 
+def make_sampler(settings: Any) -> Any:
+    """Return the sampler of a recipe's settings, as `Supernet.compile` takes it.
+
+    Args:
+        settings: Has ``sampler`` and Focus-Fair's ``sampling_temperature``.
+    """
+    import keras_khyper as kk
+
+    if settings.sampler == "focus_fair":
+        return kk.training.FocusFair(settings.sampling_temperature)
+    return settings.sampler
+
+
 def replica_scope(replicas: int) -> contextlib.AbstractContextManager[Any]:
     """Return the scope in which to build and compile a model for some replicas.
 

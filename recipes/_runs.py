@@ -3,7 +3,9 @@
 import contextlib
 import csv
 import json
+import os
 import pathlib
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -93,6 +95,21 @@ class Stopwatch:
             ended.set()
             thread.join()
             note()
+
+
+def save_supernet(supernet: Any, folder: pathlib.Path) -> None:
+    """Write a trained supernet to `supernet.keras`, whole or not at all.
+
+    Only then the backup of its training is removed: a kill before that costs nothing.
+
+    Args:
+        supernet: After its last epoch.
+        folder: The run's own, with `AtomicBackup`'s folder `backup` in it.
+    """
+    unfinished = folder / "unfinished.keras"
+    supernet.save(unfinished)
+    os.replace(unfinished, folder / "supernet.keras")
+    shutil.rmtree(folder / "backup")
 
 
 def read_history(folder: pathlib.Path) -> list[dict[str, float]]:

@@ -28,7 +28,6 @@ import dataclasses
 import json
 import os
 import pathlib
-import shutil
 import time
 from typing import Any, Literal
 
@@ -41,6 +40,7 @@ from _common import (
     RESULTS,
     RUNS,
     cosine_by_epoch,
+    make_sampler,
     open_folder,
     provenance,
     replica_scope,
@@ -48,7 +48,7 @@ from _common import (
     write_json,
 )
 from _image_tasks import ImageTask, load_task, next_epoch
-from _runs import Stopwatch, lock_folder, read_history
+from _runs import Stopwatch, lock_folder, read_history, save_supernet
 from _subnet_lists import write_subnets
 
 
@@ -218,13 +218,10 @@ def make_supernet(settings: Settings, task: ImageTask) -> Any:
         settings.seed,
     )
     supernet.build((None, *task.image_shape))
-    sampler: Any = settings.sampler
-    if sampler == "focus_fair":
-        sampler = kk.training.FocusFair(settings.sampling_temperature)
     supernet.compile(
         keras.optimizers.SGD(settings.learning_rate, momentum=0.9),
         loss=task.make_loss(),
-        sampler=sampler,
+        sampler=make_sampler(settings),
         distillation=settings.distillation,
         weight_decay=settings.weight_decay,
         accumulate_subnets=settings.accumulate_subnets,
@@ -258,13 +255,11 @@ def train(
         keras.callbacks.TerminateOnNaN(),
         kk.training.GeneratorDiagnostics(),
         keras.callbacks.CSVLogger(str(folder / "history.csv"), append=True),
-        # Kept until the supernet is saved.
+        # Kept until `save_supernet`.
         kk.training.AtomicBackup(backup, delete_checkpoint=False),
     ]
     supernet.fit(**arguments, epochs=settings.epochs, verbose=2)
-    supernet.save(folder / "unfinished.keras")
-    os.replace(folder / "unfinished.keras", folder / "supernet.keras")
-    shutil.rmtree(backup)
+    save_supernet(supernet, folder)
 
 
 def archs_to_evaluate(settings: Settings, space: Any) -> np.ndarray:

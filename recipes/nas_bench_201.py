@@ -31,13 +31,20 @@ from _common import (
     augmented_batches,
     cosine_by_epoch,
     load_benchmark_images,
+    make_sampler,
     open_folder,
     provenance,
     replica_scope,
     setting_defaults,
     write_json,
 )
-from _runs import Stopwatch, lock_folder, read_history, read_trained
+from _runs import (
+    Stopwatch,
+    lock_folder,
+    read_history,
+    read_trained,
+    save_supernet,
+)
 from _subnet_lists import read_archs, write_subnets
 
 
@@ -222,12 +229,9 @@ def make_supernet(settings: Settings, data: Any) -> Any:
         seed=settings.seed,
     )
     supernet.build((None, *data.image_shape))
-    sampler: Any = settings.sampler
-    if sampler == "focus_fair":
-        sampler = kk.training.FocusFair(settings.sampling_temperature)
     supernet.compile(
         keras.optimizers.SGD(settings.learning_rate, momentum=0.9, nesterov=True),
-        sampler=sampler,
+        sampler=make_sampler(settings),
         distillation=settings.distillation,
         distillation_temperature=settings.distillation_temperature,
         distillation_weight=settings.distillation_weight,
@@ -275,7 +279,8 @@ def train(settings: Settings, supernet: Any, data: Any, folder: pathlib.Path) ->
             keras.callbacks.TerminateOnNaN(),
             kk.training.GeneratorDiagnostics(),
             keras.callbacks.CSVLogger(str(folder / "history.csv"), append=True),
-            kk.training.AtomicBackup(folder / "backup"),
+            # Kept until `save_supernet`.
+            kk.training.AtomicBackup(folder / "backup", delete_checkpoint=False),
         ],
     )
 
@@ -410,7 +415,7 @@ def run(settings: Settings, folder: pathlib.Path) -> dict[str, Any]:
             train(settings, supernet, data, folder)
         seconds = watch.times["training"]["seconds"]
         write_json(folder / "trained.json", provenance(settings, seconds))
-        supernet.save(trained)
+        save_supernet(supernet, folder)
     with watch.phase("evaluation"):
         summary, best = evaluate(settings, supernet, data, table, folder)
     with watch.phase("export"):
