@@ -67,19 +67,22 @@ def published_models(path: pathlib.Path = TABLE) -> list[Row]:
 
 
 def read_subnets(path: pathlib.Path) -> list[Row]:
-    """Read the subnets of a result file: its front, else its winner or best.
+    """Read a result's subnets: its front or budgets' winners, else the winner or best.
 
     Raises:
         ValueError: The file holds no subnet with accuracy, `params` and `macs`.
     """
     result = json.loads(path.read_text())
-    found = result.get("front") or [result.get("winner") or result.get("best")]
+    found = result.get("front") or [
+        run.get("winner") or run.get("best") for run in result.get("budgets", [result])
+    ]
     try:
         return [_subnet(row, path) for row in found]
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            "A result file must hold `front`, `winner` or `best` with accuracy, params "
-            f"and macs. Received: path={path.name} with keys {sorted(result)}"
+            "A result file must hold `front`, `budgets`, `winner` or `best` with "
+            f"accuracy, params and macs. Received: path={path.name} with keys "
+            f"{sorted(result)}"
         ) from error
 
 
@@ -126,6 +129,7 @@ def draw(published: list[Row], subnets: list[Row], path: pathlib.Path) -> None:
 
 def _panel(axes: Any, published: list[Row], subnets: list[Row], column: str) -> None:
     """Draw accuracy against one column."""
+    from adjustText import adjust_text
 
     def points(rows: list[Row], **style: Any) -> None:
         x = [getattr(row, column) for row in rows]
@@ -151,33 +155,29 @@ def _panel(axes: Any, published: list[Row], subnets: list[Row], column: str) -> 
             linestyle="none",
             markerfacecolor="none",
             color="tab:blue",
-            label="own subnets",
+            label=", ".join(dict.fromkeys(row.reference for row in subnets)),
         )
-    for row in published:
-        left = row in khyper or _is_crowded(row, published, column)
-        axes.annotate(
+    names = [
+        axes.text(
+            getattr(row, column),
+            row.top1,
             row.model,
-            (getattr(row, column), row.top1),
-            xytext=(-7 if left else 7, -3),
-            textcoords="offset points",
-            ha="right" if left else "left",
             fontsize=7,
             color="black" if row in khyper else "0.4",
         )
+        for row in published
+    ]
     axes.margins(x=0.16)
     axes.grid(color="0.92", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _is_crowded(row: Row, rows: list[Row], column: str) -> bool:
-    """Whether a name to the right of a point would run into the next one."""
-    values = [getattr(other, column) for other in rows]
-    width = 0.2 * (max(values) - min(values))
-    return any(
-        0 < getattr(other, column) - getattr(row, column) < width
-        and abs(other.top1 - row.top1) < 0.15
-        for other in rows
+    adjust_text(
+        names,
+        [getattr(row, column) for row in published],
+        [row.top1 for row in published],
+        ax=axes,
+        expand=(1.1, 1.7),
+        arrowprops={"arrowstyle": "-", "color": "0.75"},
     )
 
 

@@ -42,6 +42,7 @@ COSTS = {"params": 5_000_000, "macs": 3e8}
         ({"best": {"accuracy": 0.75, "costs": COSTS}}, [75]),
         ({"best": {"test_accuracy": 64.0, **COSTS}, "subnets": {}}, [64]),
         ({"winner": {"accuracy": 70.0, "test_accuracy": 69.0, **COSTS}}, [69]),
+        ({"budgets": [{"winner": {"accuracy": a, **COSTS}} for a in (5, 6)]}, [5, 6]),
     ],
 )
 def test_own_subnets(tmp_path, result, accuracies):
