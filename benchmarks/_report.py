@@ -1,44 +1,23 @@
 """Result files and tables of the benchmarks."""
 
-import dataclasses
-import datetime
 import json
 import os
 import pathlib
 import platform
 import re
-import subprocess
 import sys
-import tempfile
-from importlib import metadata
 from typing import Any
 
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "common"))
+
 from _ratios import cells
+from result_files import answer_of as answer_of
+from result_files import record, write_json
 from rich.console import Console
 from rich.table import Table
 
-HERE = pathlib.Path(__file__).resolve().parent
-RESULTS = HERE / "results"
-_PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy")
+RESULTS = pathlib.Path(__file__).resolve().parent / "results"
 _COLOR = re.compile(r"\x1b\[[\d;]*m")
-
-
-def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
-    """Write a JSON file atomically.
-
-    Raises:
-        OSError: The folder cannot be written to.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w") as file:
-            json.dump(content, file, indent=1)
-            file.write("\n")
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
 
 
 def replace_sections(path: pathlib.Path, sections: dict[str, Any]) -> None:
@@ -59,45 +38,8 @@ def provenance(settings: Any, seconds: float) -> dict[str, Any]:
         settings: The benchmark's dataclass of settings.
         seconds: Wall time.
     """
-    versions = {}
-    for package in _PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    # Folders of one machine mean nothing on another: only their last names stay.
-    arguments = [pathlib.Path(word).name if "/" in word else word for word in sys.argv]
-    return {
-        "command": " ".join(["python", *arguments]),
-        "settings": {
-            key: value.name if isinstance(value, pathlib.Path) else value
-            for key, value in dataclasses.asdict(settings).items()
-        },
-        "versions": {"python": platform.python_version(), **versions},
-        "commit": _commit(),
-        "cores": len(os.sched_getaffinity(0)),
-        "processor": _processor(),
-        "date": datetime.date.today().isoformat(),
-        "wall_seconds": round(seconds, 1),
-    }
-
-
-def _commit() -> str | None:
-    # The variable is for a copy that runs without its repository.
-    return os.environ.get("KHYPER_COMMIT") or answer_of(
-        "git", "describe", "--always", "--dirty"
-    )
-
-
-def answer_of(*command: str) -> str | None:
-    """Return what a program prints; None where there is none or it fails."""
-    try:
-        answer = subprocess.run(
-            command, cwd=HERE, capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return answer.stdout.strip() or None
+    machine = {"cores": len(os.sched_getaffinity(0)), "processor": _processor()}
+    return record(settings, seconds, machine)
 
 
 def _processor() -> str:

@@ -2,20 +2,20 @@
 
 import contextlib
 import dataclasses
-import datetime
 import json
 import math
 import os
 import pathlib
-import platform
-import subprocess
 import sys
-import tempfile
 import time
 import types
 from collections.abc import Collection, Mapping
-from importlib import metadata
 from typing import Any
+
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "common"))
+
+from result_files import record, write_text
+from result_files import write_json as write_json
 
 RECIPES = pathlib.Path(__file__).resolve().parent
 RESULTS = RECIPES / "results"
@@ -24,33 +24,6 @@ RUNS = RECIPES.parent / "runs"
 KHYPER = ("khyper_s", "khyper_m", "khyper_l")
 # Data sets whose accuracies in the benchmark are for one half of the test images.
 _HALF_TESTED = ("cifar100", "imagenet16-120")
-_PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy")
-
-
-def write_text(path: pathlib.Path, text: str) -> None:
-    """Write a text file atomically.
-
-    Raises:
-        OSError: The folder cannot be written to.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
-
-
-def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
-    """Write a JSON file atomically.
-
-    Raises:
-        OSError: The folder cannot be written to.
-    """
-    write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def open_folder(
@@ -310,42 +283,13 @@ def provenance(settings: Any, seconds: float) -> dict[str, Any]:
     """
     import keras
 
-    versions = {}
-    for package in _PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    # Folders of one machine mean nothing on another: only their last names stay.
-    arguments = [pathlib.Path(word).name if "/" in word else word for word in sys.argv]
-    return {
-        "command": " ".join(["python", *arguments]),
-        "settings": {
-            key: value.name if isinstance(value, pathlib.Path) else value
-            for key, value in dataclasses.asdict(settings).items()
-        },
+    machine = {
         "backend": keras.backend.backend(),
         "dtype_policy": keras.config.dtype_policy().name,
-        "versions": {"python": platform.python_version(), **versions},
-        "commit": _commit(),
         "accelerator": _accelerator(),
         "cores": os.cpu_count(),
-        "date": datetime.date.today().isoformat(),
-        "wall_seconds": round(seconds, 1),
     }
-
-
-def _commit() -> str | None:
-    if os.environ.get("KHYPER_COMMIT"):  # where a copy runs without its repository
-        return os.environ["KHYPER_COMMIT"]
-    answer = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=RECIPES,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return answer.stdout.strip() or None
+    return record(settings, seconds, machine)
 
 
 def _accelerator() -> str | None:

@@ -25,10 +25,8 @@ the result file lies `NAME_subnets.csv`.
 """
 
 import dataclasses
-import json
 import os
 import pathlib
-import time
 from typing import Any, Literal
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
@@ -36,31 +34,26 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 import numpy as np
 import tyro
-from _common import (
-    RESULTS,
-    RUNS,
-    cosine_by_epoch,
-    make_sampler,
-    open_folder,
-    provenance,
-    replica_scope,
-    setting_defaults,
-    write_json,
-)
+from _common import RUNS
 from _image_tasks import ImageTask, load_task, next_epoch
-from _runs import Stopwatch, lock_folder, read_history, save_supernet
+from _runs import Stopwatch
 from _subnet_lists import write_subnets
+from _supernet_runs import (
+    SupernetSettings,
+    compile_supernet,
+    fit_supernet,
+    run_in_folder,
+    trained_supernet,
+)
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings(SupernetSettings):
     """Settings of one run; the defaults are the paper's."""
 
     data: str = "imagenet2012"
     """A data set of TensorFlow Datasets with the splits train and validation, read
     while training, or one of keras_khyper.data.load, held in memory: cifar10, ..."""
-    data_dir: pathlib.Path | None = None
-    """Folder of TensorFlow Datasets; the default one if not given."""
     images: pathlib.Path | None = None
     """A folder with one subfolder of images per class instead of a data set."""
     test_images: pathlib.Path | None = None
@@ -76,17 +69,8 @@ class Settings:
     generator: Literal["kshot_hypernet", "hypernet", "kshot", "shared"] = (
         "kshot_hypernet"
     )
-    rank: int = 32
-    num_shots: int = 64
-    scaling: Literal["orthogonal", "normalized", "literal"] = "orthogonal"
     share_kernels: bool = False
     """Whether the structures of a block share their generators."""
-    encoder_multiplier: float = 0.001
-    """Factor of the encoder's gradients; not in the paper."""
-    sampler: Literal["focus_fair", "fairnas", "spos"] = "focus_fair"
-    """Of structures; sizes follow the sandwich rule."""
-    sampling_temperature: float = 1.5
-    distillation: bool = True
     accumulate_subnets: bool = False
     """Whether subnets run one after the other, in the memory of one."""
     epochs: int = 225
@@ -113,21 +97,13 @@ class Settings:
     replicas: int = 8
     """Replicas under MirroredStrategy (the paper does not say how many); 1 trains
     without a strategy."""
-    dtype_policy: str = "float32"
     validation_size: int = 10_000
-    """Images of a data set held out of training; they select."""
     num_archs: int = 100
     """Random distinct architectures to evaluate beside the smallest and the largest."""
-    calibration_images: int = 2048
     calibration_batch_size: int | None = 128
     """Images at once; None for all, faster where they fit into memory."""
     evaluation_batch_size: int = 100
-    seed: int = 0
     name: str = "imagenet"
-    """Names the run's folder and its result file."""
-    runs: pathlib.Path = RUNS
-    """Folder of the runs' folders: checkpoints and logs."""
-    output: pathlib.Path = RESULTS
 
 
 # What may differ when a run goes on: it changes neither training nor earlier results.
@@ -218,15 +194,12 @@ def make_supernet(settings: Settings, task: ImageTask) -> Any:
         settings.seed,
     )
     supernet.build((None, *task.image_shape))
-    supernet.compile(
-        keras.optimizers.SGD(settings.learning_rate, momentum=0.9),
+    compile_supernet(
+        settings,
+        supernet,
+        nesterov=False,
         loss=task.make_loss(),
-        sampler=make_sampler(settings),
-        distillation=settings.distillation,
-        weight_decay=settings.weight_decay,
         accumulate_subnets=settings.accumulate_subnets,
-        encoder_learning_rate_multiplier=settings.encoder_multiplier,
-        metrics=["accuracy"],
     )
     return supernet
 
@@ -234,32 +207,20 @@ def make_supernet(settings: Settings, task: ImageTask) -> Any:
 def train(
     settings: Settings, supernet: Any, task: ImageTask, folder: pathlib.Path
 ) -> None:
-    """Run Algorithm 1 from the folder's backup on; save the supernet."""
-    import keras
-
+    """Run Algorithm 1 from the folder's backup on."""
     import keras_khyper as kk
 
-    backup = folder / "backup"
     annealing = settings.annealing_epochs
     if annealing is None:
         annealing = max(1, round(settings.epochs * 10 / 225))
     arguments = task.fit_arguments(
-        settings.batch_size, settings.seed, next_epoch(backup)
+        settings.batch_size, settings.seed, next_epoch(folder / "backup")
     )
-    arguments["callbacks"] = [
-        *arguments["callbacks"],
+    callbacks = [
+        *arguments.pop("callbacks"),
         kk.training.CoefficientTemperatureAnnealing(annealing),
-        keras.callbacks.LearningRateScheduler(
-            cosine_by_epoch(settings.learning_rate, settings.epochs)
-        ),
-        keras.callbacks.TerminateOnNaN(),
-        kk.training.GeneratorDiagnostics(),
-        keras.callbacks.CSVLogger(str(folder / "history.csv"), append=True),
-        # Kept until `save_supernet`.
-        kk.training.AtomicBackup(backup, delete_checkpoint=False),
     ]
-    supernet.fit(**arguments, epochs=settings.epochs, verbose=2)
-    save_supernet(supernet, folder)
+    fit_supernet(settings, supernet, folder, callbacks, **arguments)
 
 
 def archs_to_evaluate(settings: Settings, space: Any) -> np.ndarray:
@@ -314,22 +275,16 @@ def evaluate(
     }
 
 
-def run(settings: Settings, folder: pathlib.Path) -> dict[str, Any]:
+def run(settings: Settings, folder: pathlib.Path, watch: Stopwatch) -> dict[str, Any]:
     """Train and evaluate; returns what the result file holds."""
-    import keras
-
-    defaults = setting_defaults(settings)
-    open_folder(folder, dataclasses.asdict(settings), "name", defaults, CHANGEABLE)
-    watch = Stopwatch(folder / "seconds.json")
-    start = time.monotonic()
     task = load_task(settings)
-    trained = folder / "supernet.keras"
-    if not trained.exists():
-        with watch.phase("training"):
-            with replica_scope(settings.replicas):
-                supernet = make_supernet(settings, task)
-            train(settings, supernet, task, folder)
-    supernet = keras.models.load_model(trained)
+    supernet = trained_supernet(
+        settings,
+        folder,
+        watch,
+        lambda: make_supernet(settings, task),
+        lambda supernet: train(settings, supernet, task, folder),
+    )
     with watch.phase("evaluation"):
         subnets = evaluate(settings, supernet, task, folder)
     return {
@@ -340,26 +295,17 @@ def run(settings: Settings, folder: pathlib.Path) -> dict[str, Any]:
         },
         "weights": supernet.count_params(),
         **subnets,
-        "history": read_history(folder),
-        "compute": watch.times,
-        **provenance(settings, time.monotonic() - start),
     }
 
 
 def main(settings: Settings) -> None:
     """Run the experiment in its folder, write the result file."""
-    import keras
-
-    keras.config.set_dtype_policy(settings.dtype_policy)
-    folder = settings.runs / settings.name
-    folder.mkdir(parents=True, exist_ok=True)
-    with lock_folder(folder):
-        result = run(settings, folder)
-    path = settings.output / f"{settings.name}.json"
-    write_json(path, result)
-    shown = ("split", "smallest", "largest", "random", "best")
-    print(json.dumps({key: result[key] for key in shown}, indent=1))
-    print(f"Written: {path}")
+    run_in_folder(
+        settings,
+        CHANGEABLE,
+        lambda folder, watch: run(settings, folder, watch),
+        ("split", "smallest", "largest", "random", "best"),
+    )
 
 
 if __name__ == "__main__":

@@ -6,12 +6,15 @@
     python recipes/nas_bench_201.py two-core --help       # every size is a flag
 
 `paper` has the numbers of the paper's appendix A.1: four GPUs that see the same
-images and train different subnets, 300 epochs. `two-core` is reduced to about an
-hour on two CPU cores. A killed run goes on where it was: in training from the
-last finished epoch, in evaluation from the last set of subnets. Ends with average
-and maximum accuracy of random subnets, Kendall's tau against the table, and the
-best subnet, tested once and exported. Beside the result file lies `NAME_subnets.csv`
-with the accuracy of each subnet, for paired tests.
+images and train different subnets, 300 epochs. `reduced` is what the tables in
+recipes/results compare: one cell a stage, 10 epochs, minutes on a GPU. `two-core` is
+that with images of half the size, smaller batches and half as many subnets: about an
+hour on two CPU cores. Figures of one do not compare with those of the other. A killed
+run goes on where it was: in training from the last finished epoch, in evaluation from
+the last set of subnets. Ends with average and maximum accuracy of random subnets,
+Kendall's tau against the table, and the best subnet, tested once and exported. Beside
+the result file lies `NAME_subnets.csv` with the accuracy of each subnet, for paired
+tests.
 
 CIFAR-10 is tested on all test images. The benchmark's own figures for CIFAR-100 and
 ImageNet16-120 are for one half of them, x-test: `--split-file` says which, and without
@@ -19,37 +22,24 @@ it a seeded half is used and the result file says so. Nothing is selected on eit
 """
 
 import dataclasses
-import json
 import pathlib
-import time
 from typing import Any, Literal
 
 import tyro
-from _common import (
-    RESULTS,
-    RUNS,
-    augmented_batches,
-    cosine_by_epoch,
-    load_benchmark_images,
-    make_sampler,
-    open_folder,
-    provenance,
-    replica_scope,
-    setting_defaults,
-    write_json,
-)
-from _runs import (
-    Stopwatch,
-    lock_folder,
-    read_history,
-    read_trained,
-    save_supernet,
-)
+from _common import RUNS, augmented_batches, load_benchmark_images
+from _runs import Stopwatch, read_trained
 from _subnet_lists import read_archs, write_subnets
+from _supernet_runs import (
+    SupernetSettings,
+    compile_supernet,
+    fit_supernet,
+    run_in_folder,
+    trained_supernet,
+)
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings(SupernetSettings):
     """Settings of one run; the defaults are the paper's."""
 
     data: str = "cifar10"
@@ -70,14 +60,6 @@ class Settings:
     generator: Literal[
         "kshot_hypernet", "hypernet", "kshot", "shared", "residual_kshot_hypernet"
     ] = "kshot_hypernet"
-    rank: int = 32
-    num_shots: int = 64
-    scaling: Literal["orthogonal", "normalized", "literal"] = "orthogonal"
-    encoder_multiplier: float = 0.001
-    """Factor of the encoder's gradients; not in the paper."""
-    sampler: Literal["focus_fair", "fairnas", "spos"] = "focus_fair"
-    sampling_temperature: float = 1.5
-    distillation: bool = True
     distillation_temperature: float = 1.0
     """Divides logits in the distillation's loss; not in the paper."""
     distillation_weight: float = 1.0
@@ -94,9 +76,7 @@ class Settings:
     """Replicas under MirroredStrategy; 1 trains without a strategy."""
     same_images: bool = True
     """Whether replicas see the same images with different subnets."""
-    dtype_policy: str = "float32"
     validation_size: int = 5000
-    """Images held out of training; they select."""
     num_archs: int = 15_625
     """Random distinct architectures to evaluate."""
     archs_seed: int | None = None
@@ -105,17 +85,11 @@ class Settings:
     extra_archs: pathlib.Path | None = None
     """A text file in whose lines more architectures are named; they are evaluated
     too, and stand in the CSV file only."""
-    calibration_images: int = 2048
     prediction_batch: int = 500
     """Images per prediction while subnets are evaluated; no result depends on it."""
     export: bool = True
     """Whether to export the best subnet to TFLite and verify the files."""
-    seed: int = 0
     name: str = "nas_bench_201"
-    """Names the run's folder and its result file."""
-    runs: pathlib.Path = RUNS
-    """Folder of the runs' folders: checkpoints, logs, exported files."""
-    output: pathlib.Path = RESULTS
 
 
 # What may differ when a run goes on: it changes neither training nor earlier results.
@@ -130,7 +104,7 @@ CHANGEABLE = (
 PRESETS = {
     "paper": ("The paper's appendix A.1.", Settings()),
     "two-core": (
-        "About an hour on two CPU cores.",
+        "About an hour on two CPU cores: `reduced` at 16x16.",
         Settings(
             image_size=16,
             num_cells=1,
@@ -143,7 +117,7 @@ PRESETS = {
         ),
     ),
     "reduced": (
-        "The protocol of the tables in recipes/results: one cell a stage, 10 epochs.",
+        "The protocol of the tables in recipes/results, for one GPU.",
         Settings(
             num_cells=1,
             epochs=10,
@@ -229,25 +203,20 @@ def make_supernet(settings: Settings, data: Any) -> Any:
         seed=settings.seed,
     )
     supernet.build((None, *data.image_shape))
-    supernet.compile(
-        keras.optimizers.SGD(settings.learning_rate, momentum=0.9, nesterov=True),
-        sampler=make_sampler(settings),
-        distillation=settings.distillation,
+    compile_supernet(
+        settings,
+        supernet,
+        nesterov=True,
         distillation_temperature=settings.distillation_temperature,
         distillation_weight=settings.distillation_weight,
         fair_sets_per_step=settings.fair_sets,
         subnet_loss_weight=1 / settings.fair_sets,
-        weight_decay=settings.weight_decay,
-        encoder_learning_rate_multiplier=settings.encoder_multiplier,
-        metrics=["accuracy"],
     )
     return supernet
 
 
 def train(settings: Settings, supernet: Any, data: Any, folder: pathlib.Path) -> None:
     """Run Algorithm 1; resumes from the folder's backup."""
-    import keras
-
     import keras_khyper as kk
 
     repeats = settings.replicas if settings.same_images else 1
@@ -260,28 +229,18 @@ def train(settings: Settings, supernet: Any, data: Any, folder: pathlib.Path) ->
     warmup = settings.warmup_epochs
     if warmup is None:
         warmup = max(1, round(settings.epochs / 60))
-    supernet.fit(
-        batches,
-        epochs=settings.epochs,
+    fit_supernet(
+        settings,
+        supernet,
+        folder,
+        [kk.data.SetEpoch(batches), kk.training.CoefficientWarmup(warmup)],
+        x=batches,
         shuffle=False,
-        verbose=2,
         validation_data=(
             data.normalize(data.validation_images),
             data.validation_labels,
         ),
         validation_batch_size=500,
-        callbacks=[
-            kk.data.SetEpoch(batches),
-            kk.training.CoefficientWarmup(warmup),
-            keras.callbacks.LearningRateScheduler(
-                cosine_by_epoch(settings.learning_rate, settings.epochs)
-            ),
-            keras.callbacks.TerminateOnNaN(),
-            kk.training.GeneratorDiagnostics(),
-            keras.callbacks.CSVLogger(str(folder / "history.csv"), append=True),
-            # Kept until `save_supernet`.
-            kk.training.AtomicBackup(folder / "backup", delete_checkpoint=False),
-        ],
     )
 
 
@@ -395,57 +354,35 @@ def deploy(
     return report
 
 
-def run(settings: Settings, folder: pathlib.Path) -> dict[str, Any]:
+def run(settings: Settings, folder: pathlib.Path, watch: Stopwatch) -> dict[str, Any]:
     """Train, evaluate, deploy; returns what the result file holds."""
-    import keras
-
-    defaults = setting_defaults(settings)
-    open_folder(folder, dataclasses.asdict(settings), "name", defaults, CHANGEABLE)
-    watch = Stopwatch(folder / "seconds.json")
-    start = time.monotonic()
     table = load_table(settings)
     data = load_benchmark_images(settings)
-    trained = folder / "supernet.keras"
-    if trained.exists():
-        supernet = keras.models.load_model(trained)
-    else:
-        with watch.phase("training"):
-            with replica_scope(settings.replicas):
-                supernet = make_supernet(settings, data)
-            train(settings, supernet, data, folder)
-        seconds = watch.times["training"]["seconds"]
-        write_json(folder / "trained.json", provenance(settings, seconds))
-        save_supernet(supernet, folder)
+    supernet = trained_supernet(
+        settings,
+        folder,
+        watch,
+        lambda: make_supernet(settings, data),
+        lambda supernet: train(settings, supernet, data, folder),
+    )
     with watch.phase("evaluation"):
         summary, best = evaluate(settings, supernet, data, table, folder)
     with watch.phase("export"):
         report = deploy(settings, supernet, best, data, folder)
-    return {
-        "subnets": summary,
-        "best": report,
-        "history": read_history(folder),
-        "compute": watch.times,
-        "trained": read_trained(folder),
-        **provenance(settings, time.monotonic() - start),
-    }
+    return {"subnets": summary, "best": report, "trained": read_trained(folder)}
 
 
 def main(settings: Settings) -> None:
     """Run the experiment in its folder, write the result file."""
     if settings.table is not None and settings.table.suffix == ".pth":
         import torch  # noqa: F401  # reads the table; after TensorFlow it can crash
-    import keras
-
-    keras.config.set_dtype_policy(settings.dtype_policy)
-    folder = settings.runs / settings.name
-    folder.mkdir(parents=True, exist_ok=True)
-    with lock_folder(folder):
-        result = run(settings, folder)
-    path = settings.output / f"{settings.name}.json"
-    write_json(path, result)
-    print(json.dumps(result["subnets"], indent=1))
+    result = run_in_folder(
+        settings,
+        CHANGEABLE,
+        lambda folder, watch: run(settings, folder, watch),
+        ("subnets",),
+    )
     print(f"Best subnet: {result['best']['test_accuracy']:.2f}% on test images")
-    print(f"Written: {path}")
 
 
 if __name__ == "__main__":

@@ -98,8 +98,76 @@ class CoefficientAttention(layers.Layer):
         return {**super().get_config(), "reduction": self.reduction}
 
 
+class CoefficientEncoder(layers.Layer):
+    """Base of the encoders: how logits become N mixing coefficients.
+
+    A subclass builds its layers, `coefficient_head` among them, and at the end
+    `coefficient_temperature`.
+
+    Args:
+        num_shots: N.
+        scaling: One of `SCALINGS`; with ``"literal"`` the coefficients sum to one,
+            else they have length one.
+        **kwargs: Passed to `keras.layers.Layer`; float32 by default.
+
+    Raises:
+        ValueError: ``scaling`` is unknown.
+    """
+
+    def __init__(self, num_shots, scaling="orthogonal", **kwargs):
+        check_scaling(scaling)
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        self.num_shots = num_shots
+        self.scaling = scaling
+
+    @property
+    def is_literal(self):
+        """Whether features and coefficients are scaled as the paper has them."""
+        return self.scaling == "literal"
+
+    def make_coefficient_head(self, inputs_shape, kernel_initializer="zeros"):
+        """Return the dense layer that makes logits, built for its inputs."""
+        head = layers.Dense(
+            self.num_shots,
+            kernel_initializer=kernel_initializer,
+            name="coefficient_head",
+            dtype=self.dtype_policy,
+        )
+        head.build(inputs_shape)
+        return head
+
+    def add_coefficient_temperature(self):
+        """Return the scalar that divides the logits."""
+        # Infinite during the paper's warm-up: all coefficients are then equal.
+        return self.add_weight(
+            name="coefficient_temperature",
+            shape=(),
+            initializer="ones",
+            trainable=False,
+        )
+
+    def coefficients(self, logits):
+        """Return the coefficients [S, N] of logits [S, N] (Eq. 4)."""
+        coefficients = ops.softmax(logits / self.coefficient_temperature)
+        if self.is_literal:
+            return coefficients
+        # DEVIATION (paper §3.2): unit length instead of unit sum, so that the
+        # dictionary moves as fast as one kernel would, whatever N is.
+        length = ops.sqrt(ops.sum(ops.square(coefficients), axis=-1, keepdims=True))
+        return coefficients / length
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "num_shots": self.num_shots,
+            "scaling": self.scaling,
+        }
+
+
 @keras.saving.register_keras_serializable(package="keras_khyper")
-class ArchitectureEncoder(layers.Layer):
+class ArchitectureEncoder(CoefficientEncoder):
     """Architecture encoding -> features z and coefficients lambda (Eq. 3-4).
 
     Two dense maps bring the encoding to R tokens of R channels, MLP-Mixer
@@ -133,21 +201,15 @@ class ArchitectureEncoder(layers.Layer):
     def __init__(
         self, rank=32, num_shots=64, num_blocks=2, scaling="orthogonal", **kwargs
     ):
-        check_scaling(scaling)
-        kwargs.setdefault("dtype", "float32")
-        super().__init__(**kwargs)
+        super().__init__(num_shots, scaling, **kwargs)
         self.rank = rank
-        self.num_shots = num_shots
         self.num_blocks = num_blocks
-        self.scaling = scaling
 
     def build(self, input_shape):
         """Build trunk and heads for encodings [S, D, K]."""
         decisions, candidates = input_shape[-2:]
         rank = self.rank
         tokens = (None, rank, rank)
-        literal = self.scaling == "literal"
-        head_initializer = "glorot_uniform" if literal else "zeros"
         dtype = self.dtype_policy
         self.embed = layers.Dense(rank, name="embed", dtype=dtype)
         self.embed.build((None, decisions, candidates))
@@ -160,7 +222,7 @@ class ArchitectureEncoder(layers.Layer):
             block.build(tokens)
         self.norm = layers.LayerNormalization(name="norm", dtype=dtype)
         self.norm.build(tokens)
-        if not literal:
+        if not self.is_literal:
             self.feature_head = layers.Dense(
                 rank, kernel_initializer="zeros", name="feature_head", dtype=dtype
             )
@@ -168,16 +230,12 @@ class ArchitectureEncoder(layers.Layer):
             self.base_features = self.add_weight(
                 name="base_features", shape=(rank, rank), initializer="identity"
             )
-        self.coefficient_head = layers.Dense(
-            self.num_shots,
-            kernel_initializer=head_initializer,
-            name="coefficient_head",
-            dtype=dtype,
+        self.coefficient_head = self.make_coefficient_head(
+            tokens, "glorot_uniform" if self.is_literal else "zeros"
         )
-        self.coefficient_head.build(tokens)
         self.attention = CoefficientAttention(name="attention", dtype=dtype)
         self.attention.build((None, rank, self.num_shots))
-        self.coefficient_temperature = _add_temperature(self)
+        self.coefficient_temperature = self.add_coefficient_temperature()
 
     def call(self, arch_encoding):
         """Encode S architectures."""
@@ -187,27 +245,24 @@ class ArchitectureEncoder(layers.Layer):
             x = block(x)
         x = self.norm(x)
         logits = self.attention(self.coefficient_head(x))  # [S, R, N]
-        logits = ops.mean(logits, axis=1) / self.coefficient_temperature
-        coefficients = ops.softmax(logits)  # Eq. (4): [S, N]
-        if self.scaling == "literal":
+        coefficients = self.coefficients(ops.mean(logits, axis=1))
+        if self.is_literal:
             return x, coefficients
         features = self.base_features + self.feature_head(x)
         norm = ops.sqrt(ops.sum(ops.square(features), axis=(1, 2), keepdims=True))
-        return math.sqrt(self.rank) * features / norm, _unit_length(coefficients)
+        return math.sqrt(self.rank) * features / norm, coefficients
 
     def get_config(self):
         """Return the constructor's arguments."""
         return {
             **super().get_config(),
             "rank": self.rank,
-            "num_shots": self.num_shots,
             "num_blocks": self.num_blocks,
-            "scaling": self.scaling,
         }
 
 
 @keras.saving.register_keras_serializable(package="keras_khyper")
-class SimplexNet(layers.Layer):
+class SimplexNet(CoefficientEncoder):
     """Coefficients of K-shot NAS (Su et al., 2021), without features.
 
     Two dense layers on the flattened encoding, then a softmax over N shots. The
@@ -230,57 +285,24 @@ class SimplexNet(layers.Layer):
     """
 
     def __init__(self, num_shots, hidden_units=64, scaling="orthogonal", **kwargs):
-        check_scaling(scaling)
-        kwargs.setdefault("dtype", "float32")
-        super().__init__(**kwargs)
-        self.num_shots = num_shots
+        super().__init__(num_shots, scaling, **kwargs)
         self.hidden_units = hidden_units
-        self.scaling = scaling
 
     def build(self, input_shape):
         """Build both layers for encodings [S, D, K]."""
         decisions, candidates = input_shape[-2:]
-        dtype = self.dtype_policy
         self.hidden = layers.Dense(
-            self.hidden_units, activation="relu", name="hidden", dtype=dtype
+            self.hidden_units, "relu", name="hidden", dtype=self.dtype_policy
         )
         self.hidden.build((None, decisions * candidates))
-        self.coefficient_head = layers.Dense(
-            self.num_shots,
-            kernel_initializer="zeros",
-            name="coefficient_head",
-            dtype=dtype,
-        )
-        self.coefficient_head.build((None, self.hidden_units))
-        self.coefficient_temperature = _add_temperature(self)
+        self.coefficient_head = self.make_coefficient_head((None, self.hidden_units))
+        self.coefficient_temperature = self.add_coefficient_temperature()
 
     def call(self, arch_encoding):
         """Encode S architectures."""
         flat = ops.reshape(arch_encoding, (ops.shape(arch_encoding)[0], -1))
-        logits = self.coefficient_head(self.hidden(flat))
-        coefficients = ops.softmax(logits / self.coefficient_temperature)
-        literal = self.scaling == "literal"
-        return None, coefficients if literal else _unit_length(coefficients)
+        return None, self.coefficients(self.coefficient_head(self.hidden(flat)))
 
     def get_config(self):
         """Return the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "num_shots": self.num_shots,
-            "hidden_units": self.hidden_units,
-            "scaling": self.scaling,
-        }
-
-
-def _add_temperature(layer):
-    # Infinite during the paper's warm-up: all coefficients are then equal.
-    return layer.add_weight(
-        name="coefficient_temperature", shape=(), initializer="ones", trainable=False
-    )
-
-
-def _unit_length(coefficients):
-    # DEVIATION (paper §3.2): unit length instead of unit sum, so that the
-    # dictionary moves as fast as one kernel would, whatever N is.
-    length = ops.sqrt(ops.sum(ops.square(coefficients), axis=-1, keepdims=True))
-    return coefficients / length
+        return {**super().get_config(), "hidden_units": self.hidden_units}

@@ -146,8 +146,54 @@ class OrthogonalDictionary(keras.initializers.RandomNormal):
         return {"gain": self.gain, "seed": super().get_config()["seed"]}
 
 
+class DictionaryGenerator(KernelGenerator):
+    """Base of generators that mix the N entries of a dictionary.
+
+    A subclass makes the weight ``dictionary`` [N, ...], or [E, N, ...], in `build`.
+
+    Args:
+        num_shots: N.
+        scaling: One of `SCALINGS`.
+        **kwargs: Passed to `KernelGenerator`.
+
+    Raises:
+        ValueError: ``scaling`` is unknown.
+    """
+
+    uses_coefficients = True
+
+    def __init__(self, num_shots, scaling, **kwargs):
+        check_scaling(scaling)
+        super().__init__(**kwargs)
+        self.num_shots = num_shots
+        self.scaling = scaling
+
+    def mix(self, coefficients, entry_shape, index):
+        """Return ``sum_n lambda_n A_n`` as [S, *entry_shape] or [E, *entry_shape].
+
+        Args:
+            coefficients: lambda [S, N].
+            entry_shape: Of one entry A_n.
+            index: See `KernelGenerator.call`.
+        """
+        dictionary = self.dictionary if index is None else self.dictionary[index]
+        if index is None and self.stack_shape:
+            coefficients = coefficients[:, None, :]  # [S, 1, N]
+        stack = dictionary.shape[: -len(entry_shape)]
+        flat = ops.reshape(dictionary, (*stack, math.prod(entry_shape)))  # [.., N, ..]
+        return ops.reshape(ops.matmul(coefficients, flat), (-1, *entry_shape))
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "num_shots": self.num_shots,
+            "scaling": self.scaling,
+        }
+
+
 @keras.saving.register_keras_serializable(package="keras_khyper")
-class KShotHypernetKernel(KernelGenerator):
+class KShotHypernetKernel(DictionaryGenerator):
     """Kshot-Hypernet (paper Eq. 1-3): ``W = (sum_n lambda_n A_n) z B``.
 
     The coefficients are contracted first, so the dictionary of N kernels is
@@ -174,7 +220,6 @@ class KShotHypernetKernel(KernelGenerator):
     """
 
     uses_features = True
-    uses_coefficients = True
 
     def __init__(
         self,
@@ -183,11 +228,8 @@ class KShotHypernetKernel(KernelGenerator):
         scaling="orthogonal",
         **kwargs,
     ):
-        check_scaling(scaling)
-        super().__init__(**kwargs)
+        super().__init__(num_shots, scaling, **kwargs)
         self.rank = rank
-        self.num_shots = num_shots
-        self.scaling = scaling
 
     def build(self, kernel_shape):
         """Create the dictionary A [N, I, R] and the basis B [R, k*k*O]."""
@@ -246,28 +288,15 @@ class KShotHypernetKernel(KernelGenerator):
             index: See `KernelGenerator.call`.
         """
         height, width, inputs, outputs = self.kernel_shape
-        dictionary, basis = self.dictionary, self.basis
-        if index is not None:
-            dictionary, basis = dictionary[index], basis[index]
-        elif self.stack_shape:
-            coefficients = coefficients[:, None, :]  # [S, 1, N]
-        flat = ops.reshape(
-            dictionary, (*dictionary.shape[:-2], inputs * self.rank)
-        )  # [N, I*R] or [E, N, I*R]
-        mixed = ops.matmul(coefficients, flat)  # Eq. (3)
-        mixed = ops.reshape(mixed, (-1, inputs, self.rank))
+        basis = self.basis if index is None else self.basis[index]
+        mixed = self.mix(coefficients, (inputs, self.rank), index)  # Eq. (3)
         kernels = ops.matmul(ops.matmul(mixed, features), basis)  # [S or E, I, kkO]
         kernels = ops.reshape(self.gain * kernels, (-1, inputs, height, width, outputs))
         return ops.transpose(kernels, (0, 2, 3, 1, 4))
 
     def get_config(self):
         """Return the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "rank": self.rank,
-            "num_shots": self.num_shots,
-            "scaling": self.scaling,
-        }
+        return {**super().get_config(), "rank": self.rank}
 
 
 @keras.saving.register_keras_serializable(package="keras_khyper")
@@ -314,7 +343,7 @@ class ResidualKShotHypernetKernel(KShotHypernetKernel):
 
 
 @keras.saving.register_keras_serializable(package="keras_khyper")
-class KShotKernel(KernelGenerator):
+class KShotKernel(DictionaryGenerator):
     """N whole kernels, mixed (K-shot NAS, Su et al., 2021; paper Table 2).
 
     ``W = sum_n lambda_n W_n``. Parameters: ``N*k*k*I*O``.
@@ -336,13 +365,8 @@ class KShotKernel(KernelGenerator):
     >>> kernels = generator(coefficients=coefficients)   # [S, 3, 3, 16, 16]
     """
 
-    uses_coefficients = True
-
     def __init__(self, num_shots=12, scaling="orthogonal", **kwargs):
-        check_scaling(scaling)
-        super().__init__(**kwargs)
-        self.num_shots = num_shots
-        self.scaling = scaling
+        super().__init__(num_shots, scaling, **kwargs)
 
     def build(self, kernel_shape):
         """Create the kernels [N, k, k, I, O]."""
@@ -360,21 +384,7 @@ class KShotKernel(KernelGenerator):
     def call(self, features=None, coefficients=None, index=None):
         """Return the kernels; see `KernelGenerator.call`."""
         del features
-        dictionary = self.dictionary if index is None else self.dictionary[index]
-        if index is None and self.stack_shape:
-            coefficients = coefficients[:, None, :]  # [S, 1, N]
-        size = math.prod(self.kernel_shape)
-        flat = ops.reshape(dictionary, (*dictionary.shape[:-4], size))
-        mixed = ops.matmul(coefficients, flat)
-        return ops.reshape(mixed, (-1, *self.kernel_shape))
-
-    def get_config(self):
-        """Return the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "num_shots": self.num_shots,
-            "scaling": self.scaling,
-        }
+        return self.mix(coefficients, self.kernel_shape, index)
 
 
 def _he_normal(fan_in, factor=1.0):

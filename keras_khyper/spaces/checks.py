@@ -1,7 +1,11 @@
 """What every search space checks of its arguments."""
 
+import sys
+
 import numpy as np
 from numpy.typing import ArrayLike
+
+MAX_INDEX = np.iinfo(np.int64).max
 
 
 def is_integer(value: object) -> bool:
@@ -36,22 +40,86 @@ def check_choices(archs: ArrayLike, num_decisions: int, choice: str) -> np.ndarr
     return array
 
 
-def check_draw(num: int, size: int, unique: bool) -> None:
-    """Raises unless so many architectures can be drawn from a space.
+def check_single(archs: np.ndarray, name: str) -> np.ndarray:
+    """Returns valid architectures if they are one, `[D]`.
 
     Args:
-        num: how many.
-        size: of the space.
-        unique: whether they are drawn without replacement.
+        archs: valid, `[..., D]`.
+        name: the argument's name, for the message.
 
     Raises:
-        TypeError: if `num` is no integer.
-        ValueError: if `num` is negative, or `unique` and larger than the space.
+        ValueError: if they are several.
     """
-    if not is_integer(num):
-        raise TypeError(f"`num` must be an integer. Received: num={num!r}")
-    if num < 0 or (unique and num > size):
+    if archs.ndim != 1:
         raise ValueError(
-            f"`num` must lie in 0, ..., {size} (the size of the space, if "
-            f"`unique`). Received: num={num}, unique={unique}"
+            f"`{name}` must be a single architecture, shape [{archs.shape[-1]}]. "
+            f"Received: {name}.shape={archs.shape}"
         )
+    return archs
+
+
+def check_list(archs: np.ndarray) -> np.ndarray:
+    """Returns valid architectures if they are a list, `[n, D]`.
+
+    Raises:
+        ValueError: if they have another number of axes.
+    """
+    if archs.ndim != 2:
+        raise ValueError(
+            f"`archs` must have shape [n, {archs.shape[-1]}]. "
+            f"Received: archs.shape={archs.shape}"
+        )
+    return archs
+
+
+def check_len(size: int) -> int:
+    """Returns the size of a space if `len` can.
+
+    Raises:
+        OverflowError: if it exceeds `sys.maxsize`.
+    """
+    if size > sys.maxsize:
+        raise OverflowError(
+            "`len` cannot express spaces this large; use `space.size`. "
+            f"Received: size={size}"
+        )
+    return size
+
+
+def check_indexable(size: int) -> None:
+    """Raises unless the architectures of a space have 64-bit indices.
+
+    Raises:
+        ValueError: if there are too many.
+    """
+    if size > MAX_INDEX:
+        raise ValueError(
+            "Architectures of this space have no 64-bit index: the size must be "
+            f"at most {MAX_INDEX}. Received: size={size}"
+        )
+
+
+def check_indices(indices: ArrayLike, size: int) -> np.ndarray:
+    """Returns indices of architectures as int64.
+
+    Args:
+        indices: integers `[...]` in 0, ..., size - 1.
+        size: of the space.
+
+    Raises:
+        TypeError: if `indices` are not integers.
+        ValueError: if one is out of range or the space too large for int64.
+    """
+    array = np.asarray(indices)
+    if not np.issubdtype(array.dtype, np.integer):
+        raise TypeError(
+            f"`indices` must hold integers. Received: indices.dtype={array.dtype}"
+        )
+    check_indexable(size)
+    wrong = (array < 0) | (array >= size)
+    if wrong.any():
+        raise ValueError(
+            f"Indices must lie in 0, ..., {size - 1}. "
+            f"Received: indices containing {array[wrong][0]}"
+        )
+    return array.astype(np.int64)

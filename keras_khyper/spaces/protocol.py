@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike
 
-from keras_khyper.spaces.search_space import Seed
+from keras_khyper.spaces.draws import Seed
 
 
 @runtime_checkable

@@ -3,18 +3,23 @@
 Shapes: `D` decisions, `K` candidates for each, `n` architectures.
 """
 
-import sys
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from keras_khyper.spaces import packing
-from keras_khyper.spaces.checks import check_choices, check_draw, is_integer
-
-Seed = int | np.random.Generator | None
-
-_MAX_INDEX = np.iinfo(np.int64).max
+from keras_khyper.spaces.checks import (
+    MAX_INDEX,
+    check_choices,
+    check_indexable,
+    check_indices,
+    check_len,
+    check_list,
+    check_single,
+    is_integer,
+)
+from keras_khyper.spaces.draws import Seed, check_draw, draw_distinct
 
 
 class SearchSpace:
@@ -102,12 +107,7 @@ class SearchSpace:
 
     def __len__(self) -> int:
         """Number of architectures; `size` where it exceeds `sys.maxsize`."""
-        if self.size > sys.maxsize:
-            raise OverflowError(
-                "`len` cannot express spaces this large; use `space.size`. "
-                f"Received: size={self.size}"
-            )
-        return self.size
+        return check_len(self.size)
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
@@ -176,17 +176,13 @@ class SearchSpace:
         check_draw(num, self.size, unique)
         rng = np.random.default_rng(seed)
         shape = (num, self.num_decisions)
-        if not unique:
-            return rng.integers(self.num_candidates, size=shape)
-        if self.size <= _MAX_INDEX:
+        if unique and self.size <= MAX_INDEX:
             return self.from_index(rng.choice(self.size, num, replace=False))
-        archs = np.empty((0, self.num_decisions), np.int64)
-        while len(archs) < num:  # repeats are all but impossible in such a space
-            more = rng.integers(self.num_candidates, size=shape)
-            archs = np.concatenate([archs, more])
-            _, first = np.unique(archs, axis=0, return_index=True)
-            archs = archs[np.sort(first)]
-        return archs[:num]
+
+        def draw() -> np.ndarray:
+            return rng.integers(self.num_candidates, size=shape)
+
+        return draw_distinct(draw, num) if unique else draw()
 
     def to_index(self, archs: ArrayLike) -> np.ndarray:
         """Numbers architectures; the first decision is the most significant digit.
@@ -227,27 +223,11 @@ class SearchSpace:
             >>> kk.spaces.NASBench201().from_index(7)
             array([0, 0, 0, 0, 1, 2])
         """
-        indices = np.asarray(indices)
-        if not np.issubdtype(indices.dtype, np.integer):
-            raise TypeError(
-                f"`indices` must hold integers. Received: indices.dtype={indices.dtype}"
-            )
-        place_values = self._place_values()
-        wrong = (indices < 0) | (indices >= self.size)
-        if wrong.any():
-            raise ValueError(
-                f"Indices must lie in 0, ..., {self.size - 1}. "
-                f"Received: indices containing {indices[wrong][0]}"
-            )
-        indices = indices.astype(np.int64)
-        return indices[..., None] // place_values % self.num_candidates
+        indices = check_indices(indices, self.size)
+        return indices[..., None] // self._place_values() % self.num_candidates
 
     def _place_values(self) -> np.ndarray:
-        if self.size > _MAX_INDEX:
-            raise ValueError(
-                "Architectures of this space have no 64-bit index: the size must be "
-                f"at most {_MAX_INDEX}. Received: size={self.size}"
-            )
+        check_indexable(self.size)
         powers = np.arange(self.num_decisions - 1, -1, -1, dtype=np.int64)
         return np.int64(self.num_candidates) ** powers  # [D]
 
@@ -456,22 +436,10 @@ class SearchSpace:
             >>> sets.num_sets
             2
         """
-        archs = self.validate(archs)
-        if archs.ndim != 2:
-            raise ValueError(
-                f"`archs` must have shape [n, {self.num_decisions}]. "
-                f"Received: archs.shape={archs.shape}"
-            )
-        return packing.pack(archs, self.num_candidates)
+        return packing.pack(check_list(self.validate(archs)), self.num_candidates)
 
     def _validate_one(self, arch: ArrayLike, name: str) -> np.ndarray:
-        validated = self.validate(arch)
-        if validated.ndim != 1:
-            raise ValueError(
-                f"`{name}` must be a single architecture, shape "
-                f"[{self.num_decisions}]. Received: {name}.shape={validated.shape}"
-            )
-        return validated
+        return check_single(self.validate(arch), name)
 
 
 def _names(names: Sequence[str], argument: str) -> tuple[str, ...]:

@@ -5,16 +5,19 @@ decisions, `K` operations, `n` architectures.
 """
 
 import math
-import sys
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from keras_khyper.spaces.checks import check_choices, check_draw
-from keras_khyper.spaces.search_space import Seed
+from keras_khyper.spaces.checks import (
+    check_choices,
+    check_indices,
+    check_len,
+    check_single,
+)
+from keras_khyper.spaces.draws import Seed, check_draw, draw_distinct
 
-_MAX_INDEX = np.iinfo(np.int64).max
 # Spaces up to this size are listed to draw from them without replacement.
 _MAX_LISTED = 100_000
 
@@ -98,12 +101,7 @@ class StagedSpace:
 
     def __len__(self) -> int:
         """Number of architectures; `size` where it exceeds `sys.maxsize`."""
-        if self.size > sys.maxsize:
-            raise OverflowError(
-                "`len` cannot express spaces this large; use `space.size`. "
-                f"Received: size={self.size}"
-            )
-        return self.size
+        return check_len(self.size)
 
     def validate(self, archs: ArrayLike) -> np.ndarray:
         """Checks architectures and returns them as one integer array.
@@ -165,9 +163,7 @@ class StagedSpace:
         check_draw(num, self.size, unique)
         rng = np.random.default_rng(seed)
         shape = (num, self.num_decisions)
-        if not unique:
-            return self._canonical(rng.integers(self._counts, size=shape))
-        if self.size <= _MAX_LISTED:
+        if unique and self.size <= _MAX_LISTED:
             archs = self.from_index(np.arange(self.size))
             num_present = self._present(archs).sum(-1)
             weights = float(len(self._operations)) ** -num_present
@@ -175,13 +171,11 @@ class StagedSpace:
                 self.size, num, replace=False, p=weights / weights.sum()
             )
             return archs[chosen]
-        archs = np.empty((0, self.num_decisions), np.int64)
-        while len(archs) < num:  # repeats are rare in such a space
-            more = self._canonical(rng.integers(self._counts, size=shape))
-            archs = np.concatenate([archs, more])
-            _, first = np.unique(archs, axis=0, return_index=True)
-            archs = archs[np.sort(first)]
-        return archs[:num]
+
+        def draw() -> np.ndarray:
+            return self._canonical(rng.integers(self._counts, size=shape))
+
+        return draw_distinct(draw, num) if unique else draw()
 
     def from_index(self, indices: ArrayLike) -> np.ndarray:
         """Numbers architectures, the first stage most significant.
@@ -196,19 +190,7 @@ class StagedSpace:
             TypeError: if `indices` are not integers.
             ValueError: if one is out of range or the space too large for int64.
         """
-        rest = np.asarray(indices)
-        if not np.issubdtype(rest.dtype, np.integer):
-            raise TypeError(
-                f"`indices` must hold integers. Received: indices.dtype={rest.dtype}"
-            )
-        self._check_indexable()
-        wrong = (rest < 0) | (rest >= self.size)
-        if wrong.any():
-            raise ValueError(
-                f"Indices must lie in 0, ..., {self.size - 1}. "
-                f"Received: indices containing {rest[wrong][0]}"
-            )
-        rest = rest.astype(np.int64)
+        rest = check_indices(indices, self.size)
         archs = np.zeros((*rest.shape, self.num_decisions), np.int64)
         sizes = self._stage_sizes()
         for stage in reversed(range(self.num_stages)):
@@ -361,18 +343,5 @@ class StagedSpace:
             for stage, candidates in enumerate(self._depths)
         ]
 
-    def _check_indexable(self) -> None:
-        if self.size > _MAX_INDEX:
-            raise ValueError(
-                "Architectures of this space have no 64-bit index: the size must be "
-                f"at most {_MAX_INDEX}. Received: size={self.size}"
-            )
-
     def _validate_one(self, arch: ArrayLike, name: str) -> np.ndarray:
-        validated = self.validate(arch)
-        if validated.ndim != 1:
-            raise ValueError(
-                f"`{name}` must be a single architecture, shape "
-                f"[{self.num_decisions}]. Received: {name}.shape={validated.shape}"
-            )
-        return validated
+        return check_single(self.validate(arch), name)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from keras_khyper.spaces.checks import check_list
 from keras_khyper.spaces.packing import FairSets
 from keras_khyper.spaces.staged_space import StagedSpace
 from keras_khyper.spaces.uib_blocks import (
@@ -214,13 +215,7 @@ class UIBSpace(StagedSpace):
             >>> sets.num_sets
             1
         """
-        archs = self.validate(archs)
-        if archs.ndim != 2:
-            raise ValueError(
-                f"`archs` must have shape [n, {self.num_decisions}]. "
-                f"Received: archs.shape={archs.shape}"
-            )
-        return pack_structures(self, archs)
+        return pack_structures(self, check_list(self.validate(archs)))
 
     def smallest(self, operation: str = "FFN") -> np.ndarray:
         """Least depth and channels everywhere, one operation in every block.

@@ -126,24 +126,26 @@ def _run_sets(model, x, archs):
 
 
 def _subnet_loss(model, logits, y, soft_labels, sample_weight):
-    # The mean over subnets of each one's mean loss over the batch.
+    # The mean over subnets of each one's loss.
     subnets, batch, classes = logits.shape[0], ops.shape(logits)[1], logits.shape[2]
-    flat = ops.reshape(logits, (subnets * batch, classes))
-    if sample_weight is not None:
-        sample_weight = ops.tile(sample_weight, (subnets,))
     weight = model.distillation_weight if model.distillation else 0.0
     losses = []
     if weight > 0:
         # Hinton et al. (2015): gradients keep their size at every temperature.
         temperature = model.distillation_temperature
+        flat = ops.reshape(logits, (subnets * batch, classes))
         targets = ops.tile(soft_labels, (subnets, 1))
+        weights = None if sample_weight is None else ops.tile(sample_weight, (subnets,))
         loss = keras.losses.CategoricalCrossentropy(from_logits=True)
-        loss = loss(targets, flat / temperature, sample_weight=sample_weight)
+        loss = loss(targets, flat / temperature, sample_weight=weights)
         losses.append(weight * temperature**2 * loss)
     if weight < 1:
-        targets = ops.tile(y, (subnets,) + (1,) * (len(y.shape) - 1))
-        loss = model.teacher_loss(targets, flat, sample_weight=sample_weight)
-        losses.append((1 - weight) * loss)
+        # One by one: the user's loss may sum over the batch.
+        parts = [
+            model.teacher_loss(y, subnet, sample_weight=sample_weight)
+            for subnet in ops.unstack(logits)
+        ]
+        losses.append((1 - weight) * sum(parts) / subnets)
     return sum(losses)
 
 

@@ -28,7 +28,14 @@ def recipe():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(RECIPES)
         yield importlib.import_module("imagenet")
-    for name in ("imagenet", "_common", "_image_tasks", "_runs", "_subnet_lists"):
+    for name in (
+        "imagenet",
+        "_common",
+        "_image_tasks",
+        "_runs",
+        "_subnet_lists",
+        "_supernet_runs",
+    ):
         sys.modules.pop(name, None)
 
 

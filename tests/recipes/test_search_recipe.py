@@ -21,6 +21,7 @@ MODULES = (
     "nas_bench_201",
     "_common",
     "_image_tasks",
+    "_supernet_runs",
     "_exported",
 )
 

@@ -162,6 +162,7 @@ CASES = {
         "weighted": True,
     },
     "no soft labels": {"distillation_weight": 0.0},
+    "summed over the batch": {"distillation": False, "summed": True},
     "frozen beta": {"train_arch_logits": False, "weight_decay": 0.05},
     "slow encoder": {"encoder_learning_rate_multiplier": 0.25, "weight_decay": 0.05},
     "no momentum": {"momentum": 0.0},
@@ -178,10 +179,17 @@ def test_two_steps_equal_the_reference(name, batch):
     sample_weight = None
     if options.pop("weighted", False):
         sample_weight = np.linspace(0, 2, len(batch[0])).astype("float32")
+    reference_weight, loss = sample_weight, None
+    if options.pop("summed", False):
+        # A sum is a mean whose every image weighs as much as the batch.
+        reference_weight = np.full(len(batch[0]), len(batch[0]), "float32")
+        loss = keras.losses.SparseCategoricalCrossentropy(
+            from_logits=True, reduction="sum"
+        )
     momentum = options.pop("momentum", 0.9)
     supernet = tiny_supernet()
     reference = ReferenceStep(copy_of(supernet), sets, momentum=momentum, **options)
-    supernet.compile(sgd(momentum), sampler=sampler, **options)
+    supernet.compile(sgd(momentum), loss=loss, sampler=sampler, **options)
     data = tensors(batch)
     if sample_weight is not None:
         data = (*data, ops.convert_to_tensor(sample_weight))
@@ -189,8 +197,8 @@ def test_two_steps_equal_the_reference(name, batch):
         start = [to_numpy(v) for v in supernet.weights]
         supernet.reset_metrics()
         logs = {k: float(v) for k, v in step.supernet_step(supernet, data).items()}
-        loss, subnet_losses = reference.run(*batch, sample_weight)
-        assert logs["loss"] == pytest.approx(loss, rel=1e-4)
+        teacher_loss, subnet_losses = reference.run(*batch, reference_weight)
+        assert logs["loss"] == pytest.approx(teacher_loss, rel=1e-4)
         assert logs["subnet_loss"] == pytest.approx(np.mean(subnet_losses), rel=1e-4)
     moved = 0
     for old, ours, expected in zip(
