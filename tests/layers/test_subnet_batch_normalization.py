@@ -1,5 +1,6 @@
 """BatchNorm with one owner, against NumPy float64."""
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -76,6 +77,27 @@ def test_normalize_uses_the_given_statistics(layer, x):
         to_numpy(y), normalized(layer, x, mean, variance), atol=1e-4
     )
     np.testing.assert_array_equal(before, moving(layer))
+
+
+def test_given_statistics_round_as_keras_own_layer_does():
+    """To the last bit, masked or not: deep networks amplify every difference."""
+    channels = 24
+    layer = SubnetBatchNormalization()
+    keras_layer = keras.layers.BatchNormalization(epsilon=layer.epsilon)
+    for each in (layer, keras_layer):
+        each.build((None, 8, 8, channels))
+    rng = np.random.default_rng(2)
+    weights = [rng.uniform(0.1, 3.0, channels).astype("float32") for _ in range(4)]
+    keras_layer.set_weights(weights)
+    layer.gamma.assign(weights[0])
+    layer.beta.assign(weights[1])
+    x = ops.convert_to_tensor(rng.normal(1, 2, (4, 8, 8, channels)).astype("float32"))
+    mean, variance = map(ops.convert_to_tensor, weights[2:])
+    expected = to_numpy(keras_layer(x))
+    for each in (layer, layer.masked(np.ones(channels, "float32"))):
+        np.testing.assert_array_equal(
+            to_numpy(each.normalize(x, mean, variance)), expected
+        )
 
 
 @pytest.mark.parametrize("mask", [[1.0, 0.0, 0.5], 0.0, -2.0], ids=str)
