@@ -70,7 +70,7 @@ def test_a_fair_sets_logits_are_those_of_its_single_paths(
 def test_materialized_logits_equal_the_supernets(supernet, images, coset_results):
     """On new images, with the same statistics."""
     network = supernet.materialize(ARCHS[0], images)
-    new = np.random.default_rng(2).normal(size=(5, *SHAPE)).astype("float32")
+    new = np.random.default_rng(2).normal(size=images.shape).astype("float32")
     archs = ops.convert_to_tensor(supernet.space.coset(ARCHS[0]), "int32")
     logits, _ = supernet.call_subnets(
         ops.convert_to_tensor(new), archs, coset_results[1]

@@ -74,7 +74,7 @@ def test_masked_logits_equal_those_of_the_small_network(supernet, recalibrator, 
     # On new images, with the same statistics, beside three other subnets.
     fair_set = SPACE.pack(arch[None]).archs[0]
     statistics = recalibrator.statistics(fair_set)
-    new = images(5, seed=2)
+    new = images(seed=2)
     logits, _ = supernet.call_subnets(
         ops.convert_to_tensor(new), ops.convert_to_tensor(fair_set), statistics
     )
