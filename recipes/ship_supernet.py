@@ -26,6 +26,11 @@ from nas_bench_201 import Settings as RunSettings
 from nas_bench_201 import load_table, sample_archs, statistics
 
 SAVED_MODELS = RUNS.parent / "saved_models"
+# What a card says of images that ship.
+_SOURCES = {
+    "cifar10": " Its page names no licence and asks to cite A. Krizhevsky, Learning "
+    "Multiple Layers of Features from Tiny Images, 2009."
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +53,8 @@ class Settings:
     """Held-out images that ship."""
     macs_fractions: tuple[float, ...] = (0.2, 0.5, 1.0)
     """Limits of the subnets in the card, as shares of the largest one's MACs."""
+    note: str = ""
+    """A paragraph for the card: why this run, for instance."""
     output: pathlib.Path = SAVED_MODELS
 
 
@@ -94,13 +101,22 @@ def test_winners(
     archs: np.ndarray,
     correct: np.ndarray,
 ) -> list[dict[str, Any]]:
-    """Materialise the best subnet under each limit and read it on the test images."""
+    """Materialise the best subnet under each limit and read it on the test images.
+
+    Raises:
+        ValueError: No evaluated subnet is within a limit.
+    """
     space = supernet.space
     macs, params = supernet.subnet_macs(archs), supernet.subnet_params(archs)
     largest = supernet.subnet_macs(space.from_index(np.arange(len(space)))).max()
     rows = []
     for fraction in settings.macs_fractions:
         allowed = np.flatnonzero(macs <= fraction * largest)
+        if not len(allowed):
+            raise ValueError(
+                "A limit must leave a subnet that was evaluated. Received: "
+                f"fraction={fraction} of {largest:,}, fewest MACs {macs.min():,}"
+            )
         best = int(allowed[correct[allowed].argmax()])
         network = supernet.materialize(archs[best], calibration)
         logits = network.predict(
@@ -113,7 +129,9 @@ def test_winners(
                 "macs": int(macs[best]),
                 "params": int(params[best]),
                 "validation": 100.0 * correct[best] / len(data.validation_labels),
-                "test": 100.0 * float((logits.argmax(1) == data.test_labels).mean()),
+                "test": round(
+                    100.0 * float((logits.argmax(1) == data.test_labels).mean()), 2
+                ),
             }
         )
     return rows
@@ -135,9 +153,10 @@ def write_card(
         f"A NAS-Bench-201 supernet trained on {data.name}; any of its 15,625 subnets "
         "can be taken out without retraining.",
         "",
+        *([settings.note, ""] if settings.note else []),
         f"- Images: {data.name} at {height}x{width}, values 0-255 normalised by mean "
         f"{list(data.mean)} and standard deviation {list(data.std)}",
-        f"- Network: C={run.channels}, {run.num_cells} cell(s) a stage, "
+        f"- Network: C={run.channels}, cells a stage: {run.num_cells}, "
         f"{_generator(run)}",
         f"- Training: {len(data.train_images):,} images, {run.epochs} epochs, batch "
         f"{run.batch_size}, learning rate {run.learning_rate}, sampler {run.sampler}, "
@@ -154,11 +173,10 @@ def write_card(
         f"Made by `python recipes/ship_supernet.py` from the run `{run.name}` of "
         "`recipes/nas_bench_201.py`; every setting stands in preset.json.",
         "",
-        f"Licences: the weights Apache-2.0, as the package. The images that ship, "
+        "Licences: the weights Apache-2.0, as the package. The images that ship, "
         f"{settings.calibration_images:,} for recalibration and "
-        f"{settings.held_out_images:,} held out of training, are of {data.name}. "
-        "CIFAR-10's page names no licence and asks to cite A. Krizhevsky, Learning "
-        "Multiple Layers of Features from Tiny Images, 2009.",
+        f"{settings.held_out_images:,} held out of training, are of {data.name}."
+        + _SOURCES.get(data.name, ""),
     ]
     return "\n".join(lines) + "\n"
 
