@@ -92,9 +92,13 @@ def test_a_run_becomes_a_preset(recipe, run, tmp_path):
     lines = (folder / "subnets.jsonl").read_text().splitlines()
     assert len(lines) == 1 + 5
 
-    options = {"macs_fractions": (1e-6,), "output": tmp_path}
+
+def test_a_limit_below_all_subnets_is_refused(recipe, run):
+    folder, _, data, supernet = run
+    settings = recipe.Settings(folder, "digits", macs_fractions=(1e-6,))
+    archs = supernet.space.sample(5, seed=0)
     with pytest.raises(ValueError, match="must leave a subnet that was evaluated"):
-        recipe.main(recipe.Settings(folder, "digits", **options))
+        recipe.test_winners(settings, supernet, data, None, archs, np.arange(5))
 
 
 def test_the_card_tells_how_subnets_rank(recipe, run):
