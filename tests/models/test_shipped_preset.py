@@ -4,7 +4,6 @@ import csv
 import importlib.util
 import pathlib
 
-import keras
 import numpy as np
 import pytest
 
@@ -28,17 +27,7 @@ def supernet():
 def network(preset, supernet):
     """The smallest winner of the card, taken out."""
     arch = supernet.space.from_string(preset.info["winners"][0]["arch"])
-    return supernet.materialize(arch, preset.calibration_images()[:256])
-
-
-def percent_correct(logits, labels):
-    classes = np.argmax(keras.ops.convert_to_numpy(logits), axis=-1)
-    return 100.0 * (classes == labels).mean()
-
-
-def test_the_supernet_knows_cifar10(preset, supernet):
-    images, labels = preset.held_out_images()
-    assert percent_correct(supernet(images[:32]), labels[:32]) > 50.0
+    return supernet.materialize(arch, preset.calibration_images()[:128])
 
 
 def test_a_subnet_taken_out_is_as_accurate_as_measured(preset, network):
@@ -47,7 +36,8 @@ def test_a_subnet_taken_out_is_as_accurate_as_measured(preset, network):
     standard_error = 100.0 * np.sqrt(0.25 / len(labels))
     logits = network.predict(images, batch_size=200, verbose=0)
     assert measured > 60.0
-    assert abs(percent_correct(logits, labels) - measured) < 3.0 * standard_error
+    correct = 100.0 * (logits.argmax(axis=1) == labels).mean()
+    assert abs(correct - measured) < 3.0 * standard_error
 
 
 @pytest.mark.one_backend
