@@ -88,6 +88,7 @@ def test_search_on_stored_accuracies_finds_the_best(tmp_path, supernet, images):
     np.testing.assert_array_equal(found.best.arch, target)
 
 
+@pytest.mark.one_backend
 def test_a_search_stays_among_the_subnets_that_were_measured(
     tmp_path, supernet, images
 ):
@@ -117,6 +118,7 @@ def test_a_search_stays_among_the_subnets_that_were_measured(
         stored.evaluate([archs[0], other])
 
 
+@pytest.mark.one_backend
 def test_held_out_images_come_normalised_with_their_labels(tmp_path, supernet, images):
     held_out = (images[::-1], np.array([1, 0, 0, 1]))
     preset = write(tmp_path / "pets", supernet, images, held_out=held_out)
@@ -126,6 +128,7 @@ def test_held_out_images_come_normalised_with_their_labels(tmp_path, supernet, i
     np.testing.assert_array_equal(labels, [1, 0, 0, 1])
 
 
+@pytest.mark.one_backend
 def test_what_a_preset_does_not_hold_it_says(tmp_path, supernet, images):
     correct = np.zeros(15_625)
     held_out = (images, np.zeros(4))
