@@ -51,6 +51,7 @@ BACKEND_FREE = (
     "evaluation/test_statistics.py",
     "evaluation/test_table.py",
     "evaluation/test_table_official.py",
+    "test_installed_wheel.py",
 )
 _JOB = "KHYPER_TEST_JOB"
 # Tiny graphs that run once: XLA need not generate code by way of MLIR nor split it

@@ -281,17 +281,27 @@ def summarize(
         accuracies: Percent [n].
         num_random: How many are random; the statistics are over these.
     """
+    columns = {"accuracy": accuracies}
+    if table is not None:
+        columns["benchmark"] = table.accuracy(archs, settings.data)
+    write_subnets(settings.output / f"{settings.name}_subnets.csv", archs, columns)
+    return statistics(
+        settings, data, table, archs[:num_random], accuracies[:num_random]
+    )
+
+
+def statistics(
+    settings: Settings, data: Any, table: Any, archs: Any, accuracy: Any
+) -> dict[str, Any]:
+    """Return what a result file says about subnets; arguments as of `summarize`."""
     import keras_khyper as kk
 
-    columns = {"accuracy": accuracies}
-    accuracy = accuracies[:num_random]
     if table is None:
         summary = kk.evaluation.summarize(accuracy)
     else:
-        columns["benchmark"] = table.accuracy(archs, settings.data)
         *image_size, image_channels = data.image_shape
         macs = kk.profiling.nas_bench_201_macs(
-            archs[:num_random],
+            archs,
             settings.channels,
             settings.num_cells,
             data.num_classes,
@@ -300,13 +310,12 @@ def summarize(
         )
         summary = kk.evaluation.summarize(
             accuracy,
-            columns["benchmark"][:num_random],
+            table.accuracy(archs, settings.data),
             baselines={"flops": macs},
             chance=100.0 / data.num_classes,
         )
         summary["table"] = f"{table.splits[settings.data]}, {table.epochs} epochs"
     summary["split"] = f"{len(data.validation_labels)} images {data.validation_split}"
-    write_subnets(settings.output / f"{settings.name}_subnets.csv", archs, columns)
     return summary
 
 

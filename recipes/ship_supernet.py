@@ -1,12 +1,15 @@
 """Turn a finished run of nas_bench_201.py into a preset that ships.
 
-    python recipes/ship_supernet.py --run runs/NAME --name PRESET
+    python recipes/ship_supernet.py --run runs/NAME --name PRESET --table TABLE
+    python recipes/ship_supernet.py --run runs/NAME --name PRESET --whole-space
 
-Writes saved_models/PRESET: the supernet without optimizer state, the training images
-for recalibration, the accuracy of all 15,625 subnets on the run's held-out images, a
-card. For three limits of multiply-accumulates the best subnet is materialised and read
-once on the test images; the card says what came out. The evaluation of the space takes
-minutes to hours, by the supernet's size, and goes on where it was killed.
+Writes saved_models/PRESET: the supernet without optimizer state, training images for
+recalibration, some held-out images, accuracies of subnets on all of the run's held-out
+images, a card. Subnets are the random ones of the run, which it has evaluated already,
+or all 15,625: that takes minutes to hours, by the supernet's size, and goes on where it
+was killed. For three limits of multiply-accumulates the best subnet is materialised
+and read once on the test images; the card says what came out. With the benchmark's
+table it also says how the subnets rank, beside FLOPs.
 """
 
 import dataclasses
@@ -17,10 +20,17 @@ from typing import Any
 import numpy as np
 import tyro
 from _common import RUNS, load_benchmark_images, provenance
+from _runs import read_trained
 from _trained_runs import read_settings
 from nas_bench_201 import Settings as RunSettings
+from nas_bench_201 import load_table, sample_archs, statistics
 
 SAVED_MODELS = RUNS.parent / "saved_models"
+# What a card says of images that ship.
+_SOURCES = {
+    "cifar10": " Its page names no licence and asks to cite A. Krizhevsky, Learning "
+    "Multiple Layers of Features from Tiny Images, 2009."
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,38 +43,54 @@ class Settings:
     """Name of the preset."""
     data_dir: pathlib.Path | None = None
     """Folder of TensorFlow Datasets; the run's if not given."""
-    calibration_images: int = 1024
+    table: pathlib.Path | None = None
+    """The benchmark's accuracies; no tau without it."""
+    whole_space: bool = False
+    """Whether to evaluate the whole space, not only the run's random subnets."""
+    calibration_images: int = 512
+    """Training images that ship, of those by which the run recalibrates."""
+    held_out_images: int = 500
+    """Held-out images that ship."""
     macs_fractions: tuple[float, ...] = (0.2, 0.5, 1.0)
     """Limits of the subnets in the card, as shares of the largest one's MACs."""
+    note: str = ""
+    """A paragraph for the card: why this run, for instance."""
     output: pathlib.Path = SAVED_MODELS
 
 
 def read_run(settings: Settings) -> RunSettings:
-    """Return the settings of the run.
+    """Return the settings of the run, with the table and folder given here.
 
     Raises:
         ValueError: The folder holds no finished run.
     """
-    return read_settings(settings.run, RunSettings, settings.data_dir)
+    run = read_settings(settings.run, RunSettings, settings.data_dir)
+    return dataclasses.replace(run, table=settings.table, extra_archs=None)
 
 
-def evaluate_space(
-    settings: Settings, supernet: Any, data: Any, calibration: np.ndarray
-) -> np.ndarray:
-    """Return how many held-out images each subnet classifies correctly, by index."""
+def count_correct(
+    settings: Settings, run: RunSettings, supernet: Any, data: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return subnets [n, D] and how many held-out images each classifies correctly.
+
+    As the run does: with its images for recalibration, noted in its own file.
+    """
     import keras_khyper as kk
 
+    space = supernet.space
     evaluator = kk.evaluation.SubnetEvaluator(
         supernet,
-        calibration,
+        data.calibration_images(run.calibration_images, seed=run.seed),
         (data.normalize(data.validation_images), data.validation_labels),
-        results_path=settings.run / "space.jsonl",
+        batch_size=run.prediction_batch,
+        results_path=settings.run / "subnets.jsonl",
     )
-    space = supernet.space
-    archs = space.cosets().reshape(-1, space.num_decisions)
-    accuracy = np.empty(len(space))
-    accuracy[space.to_index(archs)] = evaluator.evaluate(archs)
-    return np.rint(accuracy * len(data.validation_labels)).astype(np.int64)
+    if settings.whole_space:
+        archs = space.cosets().reshape(-1, space.num_decisions)
+    else:
+        archs = sample_archs(run)
+    accuracy = evaluator.evaluate(archs)
+    return archs, np.rint(accuracy * len(data.validation_labels)).astype(np.int64)
 
 
 def test_winners(
@@ -72,15 +98,25 @@ def test_winners(
     supernet: Any,
     data: Any,
     calibration: np.ndarray,
+    archs: np.ndarray,
     correct: np.ndarray,
 ) -> list[dict[str, Any]]:
-    """Materialise the best subnet under each limit and read it on the test images."""
+    """Materialise the best subnet under each limit and read it on the test images.
+
+    Raises:
+        ValueError: No evaluated subnet is within a limit.
+    """
     space = supernet.space
-    archs = space.from_index(np.arange(len(space)))
     macs, params = supernet.subnet_macs(archs), supernet.subnet_params(archs)
+    largest = supernet.subnet_macs(space.from_index(np.arange(len(space)))).max()
     rows = []
     for fraction in settings.macs_fractions:
-        allowed = np.flatnonzero(macs <= fraction * macs.max())
+        allowed = np.flatnonzero(macs <= fraction * largest)
+        if not len(allowed):
+            raise ValueError(
+                "A limit must leave a subnet that was evaluated. Received: "
+                f"fraction={fraction} of {largest:,}, fewest MACs {macs.min():,}"
+            )
         best = int(allowed[correct[allowed].argmax()])
         network = supernet.materialize(archs[best], calibration)
         logits = network.predict(
@@ -89,17 +125,25 @@ def test_winners(
         rows.append(
             {
                 "arch": space.to_string(archs[best]),
+                "max_macs": int(fraction * largest),
                 "macs": int(macs[best]),
                 "params": int(params[best]),
                 "validation": 100.0 * correct[best] / len(data.validation_labels),
-                "test": 100.0 * float((logits.argmax(1) == data.test_labels).mean()),
+                "test": round(
+                    100.0 * float((logits.argmax(1) == data.test_labels).mean()), 2
+                ),
             }
         )
     return rows
 
 
 def write_card(
-    settings: Settings, run: RunSettings, data: Any, accuracy: np.ndarray, rows: list
+    settings: Settings,
+    run: RunSettings,
+    data: Any,
+    trained: dict[str, Any] | None,
+    subnets: dict[str, Any],
+    rows: list[dict[str, Any]],
 ) -> str:
     """Return the card's text."""
     height, width, _ = data.image_shape
@@ -109,76 +153,123 @@ def write_card(
         f"A NAS-Bench-201 supernet trained on {data.name}; any of its 15,625 subnets "
         "can be taken out without retraining.",
         "",
+        *([settings.note, ""] if settings.note else []),
         f"- Images: {data.name} at {height}x{width}, values 0-255 normalised by mean "
         f"{list(data.mean)} and standard deviation {list(data.std)}",
-        f"- Size: C={run.channels}, {run.num_cells} cell(s) a stage, generator "
-        f"{run.generator}, h={run.rank}, N={run.num_shots}",
+        f"- Network: C={run.channels}, cells a stage: {run.num_cells}, "
+        f"{_generator(run)}",
         f"- Training: {len(data.train_images):,} images, {run.epochs} epochs, batch "
         f"{run.batch_size}, learning rate {run.learning_rate}, sampler {run.sampler}, "
-        f"seed {run.seed}",
-        f"- Random subnet, {len(data.validation_labels):,} images "
-        f"{data.validation_split}: {accuracy.mean():.1f}% on average, "
-        f"{np.median(accuracy):.1f}% median, {accuracy.max():.1f}% best",
+        f"{'with' if run.distillation else 'without'} distillation, seed {run.seed}",
+    ]
+    if trained is not None:
+        lines.append(
+            f"- Trained on {trained['accelerator'] or 'a CPU'}, {trained['backend']} "
+            f"backend, {trained['wall_seconds'] / 60:.0f} minutes, commit "
+            f"{trained['commit']}"
+        )
+    lines += [*_measured(subnets), "", *_winners(settings, data, rows), ""]
+    lines += [
+        f"Made by `python recipes/ship_supernet.py` from the run `{run.name}` of "
+        "`recipes/nas_bench_201.py`; every setting stands in preset.json.",
         "",
-        "The best subnet under each limit of multiply-accumulates, selected on the "
-        f"held-out images, read once on {data.test_split}:",
+        "Licences: the weights Apache-2.0, as the package. The images that ship, "
+        f"{settings.calibration_images:,} for recalibration and "
+        f"{settings.held_out_images:,} held out of training, are of {data.name}."
+        + _SOURCES.get(data.name, ""),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _generator(run: RunSettings) -> str:
+    if run.generator == "shared":
+        return "plain weight sharing (generator `shared`)"
+    return f"generator `{run.generator}`, h={run.rank}, N={run.num_shots}"
+
+
+def _measured(subnets: dict[str, Any]) -> list[str]:
+    """Return the card's lines on all evaluated subnets."""
+    lines = [
+        f"- {subnets['num_archs']:,} subnets, {subnets['split']}: "
+        f"{subnets['average']:.1f}% on average, {subnets['maximum']:.1f}% best"
+    ]
+    if "kendall_tau" in subnets:
+        flops = subnets["baselines"]["flops"]
+        ours, theirs = (
+            f"{source['kendall_tau']:.3f} [{{:.3f}}, {{:.3f}}]".format(
+                *source["kendall_tau_interval"]
+            )
+            for source in (subnets, flops)
+        )
+        lines.append(
+            "- Kendall's tau-b of these against NAS-Bench-201's accuracies "
+            f"({subnets['table']}), 95% bootstrap interval: {ours}; FLOPs on the same "
+            f"architectures: {theirs}"
+        )
+    return lines
+
+
+def _winners(settings: Settings, data: Any, rows: list[dict[str, Any]]) -> list[str]:
+    """Return the card's table of the best subnets."""
+    lines = [
+        "The best of these under each limit of multiply-accumulates, selected on the "
+        f"held-out images, materialised with the {settings.calibration_images:,} "
+        f"images that ship and read once on {data.test_split}:",
         "",
-        "| Subnet | MACs [M] | params | held out | test |",
-        "|---|---|---|---|---|",
+        "| At most [M] | Subnet | MACs [M] | Parameters | Held out | Test |",
+        "|---|---|---|---|---|---|",
     ]
     for row in rows:
         # A bar would end the table's cell.
         name = row["arch"].replace("|", "\\|")
         lines.append(
-            f"| `{name}` | {row['macs'] / 1e6:.2f} | {row['params']:,} "
-            f"| {row['validation']:.1f}% | {row['test']:.1f}% |"
+            f"| {row['max_macs'] / 1e6:.1f} | `{name}` | {row['macs'] / 1e6:.2f} "
+            f"| {row['params']:,} | {row['validation']:.1f}% | {row['test']:.1f}% |"
         )
-    lines += [
-        "",
-        f"Made by `python recipes/ship_supernet.py` from the run `{run.name}` of "
-        "`recipes/nas_bench_201.py`; every setting stands in preset.json.",
-        "",
-        "Weights: Apache-2.0, as the package. The calibration images are "
-        f"{settings.calibration_images:,} training images of {data.name} (CIFAR-10: A. "
-        "Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009).",
-    ]
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def main(settings: Settings) -> None:
-    """Evaluate the space, test the winners, write the preset."""
+    """Evaluate subnets, test the winners, write the preset."""
     import keras
 
     import keras_khyper as kk
 
     start = time.monotonic()
     run = read_run(settings)
+    table = load_table(run)
     data = load_benchmark_images(run)
     supernet = keras.models.load_model(settings.run / "supernet.keras", compile=False)
     order = np.random.default_rng(run.seed).permutation(len(data.train_images))
     images = data.train_images[order[: settings.calibration_images]]
-    calibration = data.normalize(images)
-    correct = evaluate_space(settings, supernet, data, calibration)
-    rows = test_winners(settings, supernet, data, calibration, correct)
+    archs, correct = count_correct(settings, run, supernet, data)
+    rows = test_winners(
+        settings, supernet, data, data.normalize(images), archs, correct
+    )
     accuracy = 100.0 * correct / len(data.validation_labels)
+    subnets = statistics(run, data, table, archs, accuracy)
+    trained = read_trained(settings.run)
     info = {
         "data": data.name,
         "mean": list(data.mean),
         "std": list(data.std),
         "class_names": list(data.class_names),
-        "validation_split": data.validation_split,
+        "subnets": subnets,
         "winners": rows,
-        "training": provenance(run, 0.0)["settings"],
+        "training": trained or {"settings": provenance(run, 0.0)["settings"]},
         **provenance(settings, time.monotonic() - start),
     }
+    held_out = settings.held_out_images
     preset = kk.models.Preset.write(
         settings.output / settings.name,
         supernet,
         info,
-        write_card(settings, run, data, accuracy, rows),
+        write_card(settings, run, data, trained, subnets, rows),
         images,
         correct,
         len(data.validation_labels),
+        archs,
+        (data.validation_images[:held_out], data.validation_labels[:held_out]),
     )
     print(preset.card)
     print(f"Written: {preset.folder}")

@@ -21,6 +21,7 @@ SUPERNET_FILE = "supernet.keras"
 INFO_FILE = "preset.json"
 CARD_FILE = "CARD.md"
 CALIBRATION_FILE = "calibration.npz"
+HELD_OUT_FILE = "held_out.npz"
 ACCURACIES_FILE = "accuracies.npz"
 
 
@@ -28,8 +29,8 @@ class Preset:
     """A folder with a trained supernet and what is needed to use it offline.
 
     Beside the weights it holds the training images for BatchNorm recalibration,
-    the accuracy of every architecture of the space on held-out images where it
-    was measured, and a card (data, training, figures, licences).
+    some images held out of training, the accuracy of architectures where it was
+    measured, and a card (data, training, figures, licences).
 
     Args:
         name: One of `Preset.names()`, or the path of a folder that
@@ -46,8 +47,10 @@ class Preset:
     Example:
     >>> preset = kk.models.Preset(kk.models.Preset.names()[0])
     >>> supernet = preset.load_supernet()
-    >>> search = kk.search.EvolutionarySearch(
-    ...     supernet.space, preset.evaluator(supernet), [kk.search.MaxMacs(4e6)]
+    >>> stored = preset.evaluator(supernet)
+    >>> known = kk.search.MaxCost(stored.unmeasured, 0, "unmeasured")
+    >>> search = kk.search.RandomSearch(
+    ...     supernet.space, stored, [kk.search.MaxMacs(15e6), known]
     ... )
     >>> best = search.run().best.arch
     >>> network = supernet.materialize(best, preset.calibration_images())
@@ -91,14 +94,36 @@ class Preset:
         with np.load(self.folder / CALIBRATION_FILE) as file:
             return self.normalize(file["images"])
 
-    def accuracies(self) -> np.ndarray:
-        """Return the held-out accuracy, 0 to 1, of every architecture by index.
+    def held_out_images(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return images and labels that training did not see.
+
+        For a look at a subnet or its exported file. They are a part of those on
+        which the accuracies were measured: what these select is not tested by them.
 
         Returns:
-            float64 array [size of the space]: `space.to_index` says where.
+            Normalised images [n, H, W, C] and their labels, int64 [n].
 
         Raises:
-            ValueError: They were not measured.
+            ValueError: There are none in this preset.
+        """
+        path = self.folder / HELD_OUT_FILE
+        if not path.exists():
+            raise ValueError(
+                "This preset does not hold images held out of training. "
+                f"Received: preset={self.name!r}"
+            )
+        with np.load(path) as file:
+            return self.normalize(file["images"]), file["labels"].astype("int64")
+
+    def accuracies(self) -> np.ndarray:
+        """Return the held-out accuracy, 0 to 1, of architectures by index.
+
+        Returns:
+            float64 array [size of the space], NaN where an architecture was not
+            measured: `space.to_index` says where each one stands.
+
+        Raises:
+            ValueError: None was measured.
         """
         path = self.folder / ACCURACIES_FILE
         if not path.exists():
@@ -107,10 +132,16 @@ class Preset:
                 f"subnets with SubnetEvaluator. Received: preset={self.name!r}"
             )
         with np.load(path) as file:
-            return file["correct"] / float(file["num_images"])
+            accuracies = np.full(int(file["size"]), np.nan)
+            accuracies[file["indices"]] = file["correct"] / float(file["num_images"])
+        return accuracies
 
     def evaluator(self, supernet) -> "StoredAccuracies":
-        """Return an evaluator that looks accuracies up: a search takes seconds."""
+        """Return an evaluator that looks accuracies up: a search takes seconds.
+
+        Raises:
+            ValueError: No accuracy was measured.
+        """
         return StoredAccuracies(supernet, self.accuracies())
 
     @classmethod
@@ -123,6 +154,8 @@ class Preset:
         calibration_images: np.ndarray,
         correct: np.ndarray | None = None,
         num_images: int = 0,
+        archs: ArrayLike | None = None,
+        held_out: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> "Preset":
         """Write a preset's folder.
 
@@ -136,35 +169,38 @@ class Preset:
                 is to be known.
             card: The card's text.
             calibration_images: uint8 training images [n, H, W, C].
-            correct: Correctly classified held-out images of every architecture
-                by index; None where they were not counted.
+            correct: Correctly classified held-out images of each of ``archs``;
+                None where they were not counted.
             num_images: Of how many.
+            archs: Distinct architectures [n, D]; all of the space by index if not
+                given.
+            held_out: uint8 images [n, H, W, C] held out of training and their
+                labels.
 
         Raises:
-            ValueError: ``info`` lacks an entry, or ``correct`` does not fit the
-                space.
+            ValueError: ``info`` lacks an entry, or ``correct`` does not fit
+                ``archs`` or the space.
         """
         missing = {"mean", "std", "class_names", "data"} - set(info)
         if missing:
             raise ValueError(
                 f"info must also hold {sorted(missing)}. Received: {info=}"
             )
-        if correct is not None and len(correct) != supernet.space.size:
-            raise ValueError(
-                "correct must have one count per architecture of the space. "
-                f"Received: {len(correct)} counts, size={supernet.space.size}"
-            )
+        measured = None
+        if correct is not None:
+            measured = _measured(supernet.space, archs, correct, num_images)
         folder = pathlib.Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / INFO_FILE).unlink(missing_ok=True)
         _without_optimizer(supernet).save(folder / SUPERNET_FILE)
         np.savez_compressed(folder / CALIBRATION_FILE, images=calibration_images)
-        if correct is not None:
-            np.savez_compressed(
-                folder / ACCURACIES_FILE,
-                correct=np.asarray(correct, "uint16"),
-                num_images=num_images,
-            )
+        for name in (HELD_OUT_FILE, ACCURACIES_FILE):
+            (folder / name).unlink(missing_ok=True)  # of another preset
+        if held_out is not None:
+            images, labels = held_out
+            np.savez_compressed(folder / HELD_OUT_FILE, images=images, labels=labels)
+        if measured is not None:
+            np.savez_compressed(folder / ACCURACIES_FILE, **measured)
         (folder / CARD_FILE).write_text(card)
         entries = {
             **info,
@@ -180,16 +216,69 @@ class StoredAccuracies:
 
     Args:
         supernet: The supernet whose subnets these are; counts their cost.
-        accuracies: Accuracy of every architecture by `space.to_index`.
+        accuracies: Accuracy of every architecture by `space.to_index`, NaN where
+            it was not measured.
+
+    Example:
+    >>> stored = preset.evaluator(supernet)
+    >>> known = kk.search.MaxCost(stored.unmeasured, 0, "unmeasured")
     """
 
     def __init__(self, supernet, accuracies):
         self.supernet = supernet
         self._accuracies = accuracies
 
+    def unmeasured(self, archs: ArrayLike) -> np.ndarray:
+        """Return 1 for each architecture [n, D] that was not measured, else 0: [n].
+
+        With `MaxCost(stored.unmeasured, 0, "unmeasured")` among its constraints a
+        search stays among those that were.
+        """
+        found = self._accuracies[self.supernet.space.to_index(archs)]
+        return np.isnan(found).astype("int64")
+
     def evaluate(self, archs: ArrayLike) -> np.ndarray:
-        """Return the accuracy of each architecture [n, D], 0 to 1: [n]."""
+        """Return the accuracy of each architecture [n, D], 0 to 1: [n].
+
+        Raises:
+            ValueError: One was not measured.
+        """
+        archs = np.asarray(archs)
+        missing = np.flatnonzero(self.unmeasured(archs))
+        if len(missing):
+            raise ValueError(
+                "Stored accuracies are those of the architectures that were measured: "
+                'constrain the search by MaxCost(stored.unmeasured, 0, "unmeasured"), '
+                "or evaluate with SubnetEvaluator. Received: "
+                f"{len(missing)} others, arch={archs[missing[0]].tolist()}"
+            )
         return self._accuracies[self.supernet.space.to_index(archs)]
+
+
+def _measured(space, archs, correct, num_images):
+    """Return what accuracies.npz holds."""
+    if archs is None:
+        indices = np.arange(space.size)
+    else:
+        indices = np.asarray(space.to_index(archs))
+    correct = np.asarray(correct)
+    if correct.shape != indices.shape or len(np.unique(indices)) != len(indices):
+        raise ValueError(
+            "correct must have one count for each architecture, and these must be "
+            f"distinct. Received: {len(correct)} counts, {len(indices)} architectures, "
+            f"{len(np.unique(indices))} of them distinct"
+        )
+    if not 0 <= correct.min() <= correct.max() <= num_images:
+        raise ValueError(
+            "Counts must lie in 0, ..., num_images. Received: "
+            f"{num_images=}, counts in [{correct.min()}, {correct.max()}]"
+        )
+    return {
+        "size": space.size,
+        "indices": indices.astype("int32"),
+        "correct": correct.astype("int32"),
+        "num_images": num_images,
+    }
 
 
 def _find(name):

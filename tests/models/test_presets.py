@@ -88,10 +88,58 @@ def test_search_on_stored_accuracies_finds_the_best(tmp_path, supernet, images):
     np.testing.assert_array_equal(found.best.arch, target)
 
 
-def test_a_preset_without_accuracies_says_so(tmp_path, supernet, images):
+@pytest.mark.one_backend
+def test_a_search_stays_among_the_subnets_that_were_measured(
+    tmp_path, supernet, images
+):
+    space = supernet.space
+    archs = space.sample(30, seed=5)
+    correct = np.arange(30)[::-1]
+    options = {"correct": correct, "num_images": 40, "archs": archs}
+    preset = write(tmp_path / "p", supernet, images, **options)
+    stored = preset.evaluator(supernet)
+
+    np.testing.assert_array_equal(stored.evaluate(archs), correct / 40)
+    assert np.isfinite(preset.accuracies()).sum() == 30
+    macs = supernet.subnet_macs(archs)
+    limit = np.sort(macs)[14]
+    known = kk.search.MaxCost(stored.unmeasured, 0, "unmeasured")
+    found = kk.search.RandomSearch(
+        space, stored, [kk.search.MaxMacs(limit), known], verbose=0
+    ).run()
+    allowed = macs <= limit
+    assert found.exhausted
+    assert len(found.candidates) == allowed.sum()
+    assert found.best.accuracy == correct[allowed].max() / 40
+    other = archs[0].copy()
+    while (archs == other).all(axis=1).any():
+        other = space.mutate(other, np.random.default_rng(0))
+    with pytest.raises(ValueError, match=rf"1 others, arch=\[{other[0]}, "):
+        stored.evaluate([archs[0], other])
+
+
+@pytest.mark.one_backend
+def test_held_out_images_come_normalised_with_their_labels(tmp_path, supernet, images):
+    held_out = (images[::-1], np.array([1, 0, 0, 1]))
+    preset = write(tmp_path / "pets", supernet, images, held_out=held_out)
+    received, labels = preset.held_out_images()
+    expected = (images[::-1].astype("float64") - MEAN) / STD
+    np.testing.assert_allclose(received, expected, atol=1e-5)
+    np.testing.assert_array_equal(labels, [1, 0, 0, 1])
+
+
+@pytest.mark.one_backend
+def test_what_a_preset_does_not_hold_it_says(tmp_path, supernet, images):
+    correct = np.zeros(15_625)
+    held_out = (images, np.zeros(4))
+    options = {"correct": correct, "num_images": 1, "held_out": held_out}
+    write(tmp_path / "pets", supernet, images, **options)
+    # Written once more without them: nothing of the old preset stays.
     preset = write(tmp_path / "pets", supernet, images)
     with pytest.raises(ValueError, match="does not hold the accuracies.*pets"):
         preset.evaluator(supernet)
+    with pytest.raises(ValueError, match="does not hold images held out.*pets"):
+        preset.held_out_images()
 
 
 def test_errors_name_what_was_wrong(tmp_path, supernet, images):
@@ -100,8 +148,14 @@ def test_errors_name_what_was_wrong(tmp_path, supernet, images):
     with pytest.raises(ValueError, match=r"\['class_names', 'data'\]"):
         info = {"mean": MEAN, "std": STD}
         kk.models.Preset.write(tmp_path / "p", supernet, info, "", images)
-    with pytest.raises(ValueError, match="3 counts, size=15625"):
+    with pytest.raises(ValueError, match="3 counts, 15625 architectures"):
         write(tmp_path / "p", supernet, images, correct=np.zeros(3), num_images=1)
+    options = {"archs": [[0] * 6, [0] * 6], "num_images": 4}
+    with pytest.raises(ValueError, match="2 architectures, 1 of them distinct"):
+        write(tmp_path / "p", supernet, images, correct=[1, 2], **options)
+    options["archs"] = [[0] * 6, [1] * 6]
+    with pytest.raises(ValueError, match=r"num_images=4, counts in \[1, 5\]"):
+        write(tmp_path / "p", supernet, images, correct=[1, 5], **options)
 
     class OtherSupernet(kk.models.NASBench201Supernet):
         pass

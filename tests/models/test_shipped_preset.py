@@ -1,0 +1,88 @@
+"""The trained supernet that ships, used as a newcomer does."""
+
+import csv
+import importlib.util
+import pathlib
+
+import numpy as np
+import pytest
+
+import keras_khyper as kk
+
+NAME = "nas_bench_201_cifar10"
+RESULTS = pathlib.Path(__file__).parents[2] / "recipes/results/tables/reduced/complete"
+
+
+@pytest.fixture(scope="module")
+def preset():
+    return kk.models.Preset(NAME)
+
+
+@pytest.fixture(scope="module")
+def supernet():
+    return kk.models.NASBench201Supernet.from_preset(NAME)
+
+
+@pytest.fixture(scope="module")
+def network(preset, supernet):
+    """The smallest winner of the card, taken out."""
+    arch = supernet.space.from_string(preset.info["winners"][0]["arch"])
+    return supernet.materialize(arch, preset.calibration_images()[:128])
+
+
+def test_a_subnet_taken_out_is_as_accurate_as_measured(preset, network):
+    images, labels = (part[:200] for part in preset.held_out_images())
+    measured = preset.info["winners"][0]["validation"]  # on 5,000 images
+    standard_error = 100.0 * np.sqrt(0.25 / len(labels))
+    logits = network.predict(images, batch_size=200, verbose=0)
+    assert measured > 60.0
+    correct = 100.0 * (logits.argmax(axis=1) == labels).mean()
+    assert abs(correct - measured) < 3.0 * standard_error
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("row", range(3))
+def test_a_search_finds_the_accuracies_of_the_card(preset, supernet, row):
+    expected = preset.info["winners"][row]
+    stored = preset.evaluator(supernet)
+    known = kk.search.MaxCost(stored.unmeasured, 0, "unmeasured")
+    limits = [kk.search.MaxMacs(expected["max_macs"]), known]
+    best = kk.search.RandomSearch(supernet.space, stored, limits, verbose=0).run().best
+    winner = supernet.space.from_string(expected["arch"])
+    assert 100.0 * best.accuracy == pytest.approx(expected["validation"])
+    assert stored.evaluate([winner]) == best.accuracy  # two can be equally good
+    assert supernet.subnet_macs(winner) == expected["macs"] <= expected["max_macs"]
+    assert best.costs["macs"] <= expected["max_macs"]
+    assert f"{expected['test']:.1f}%" in preset.card
+
+
+@pytest.mark.one_backend
+def test_stored_accuracies_are_those_of_the_results(preset):
+    accuracies = preset.accuracies()
+    space = kk.spaces.NASBench201()
+    with open(RESULTS / "shared_seed0_subnets.csv", newline="") as file:
+        by_arch = {row["arch"]: float(row["accuracy"]) for row in csv.DictReader(file)}
+    measured = np.flatnonzero(np.isfinite(accuracies))
+    names = ["".join(map(str, arch)) for arch in space.from_index(measured)]
+    assert len(names) == preset.info["subnets"]["num_archs"] == 1000
+    np.testing.assert_allclose(
+        100.0 * accuracies[measured], [by_arch[name] for name in names], atol=1e-9
+    )
+
+
+@pytest.mark.one_backend
+@pytest.mark.skipif(
+    importlib.util.find_spec("ai_edge_litert") is None, reason="needs ai_edge_litert"
+)
+def test_a_subnet_goes_to_tflite(preset, network, tmp_path):
+    images, _ = preset.held_out_images()
+    path = tmp_path / "best.tflite"
+    report = kk.export.to_tflite(network, path, verification_data=images[:64])
+    assert report.agreement == 1.0
+    assert report.max_abs_difference < 1e-3
+
+
+@pytest.mark.one_backend
+def test_the_folder_is_a_few_megabytes(preset):
+    sizes = [file.stat().st_size for file in preset.folder.iterdir()]
+    assert 2e6 < sum(sizes) < 6e6
