@@ -218,6 +218,7 @@ def test_a_half_written_folder_is_no_preset(tmp_path, supernet, images, monkeypa
         kk.models.Preset(tmp_path / "pets")
 
 
+@pytest.mark.one_backend  # test_shipped_preset.py loads it under the others
 @pytest.mark.parametrize("name", kk.models.Preset.names())
 def test_what_ships_is_complete(name):
     preset = kk.models.Preset(name)
