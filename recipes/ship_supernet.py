@@ -1,21 +1,23 @@
 """Turn a finished run of nas_bench_201.py into a preset that ships.
 
     python recipes/ship_supernet.py --run runs/NAME --name PRESET --table TABLE
-    python recipes/ship_supernet.py --run runs/NAME --name PRESET --whole-space
+    python recipes/ship_supernet.py --run runs/NAME --name PRESET --subnets all
 
 Writes saved_models/PRESET: the supernet without optimizer state, training images for
 recalibration, some held-out images, accuracies of subnets on all of the run's held-out
-images, a card. Subnets are the random ones of the run, which it has evaluated already,
-or all 15,625: that takes minutes to hours, by the supernet's size, and goes on where it
-was killed. For three limits of multiply-accumulates the best subnet is materialised
+images, a card. Subnets are the random ones of the run, which a finished run has
+evaluated already, those of them that an unfinished one has, or all 15,625: that takes
+minutes to hours, by the supernet's size, and goes on where it was killed. For three
+limits of multiply-accumulates the best subnet is materialised from the files that ship
 and read once on the test images; the card says what came out. With the benchmark's
 table it also says how the subnets rank, beside FLOPs.
 """
 
 import dataclasses
 import pathlib
+import tempfile
 import time
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tyro
@@ -45,8 +47,11 @@ class Settings:
     """Folder of TensorFlow Datasets; the run's if not given."""
     table: pathlib.Path | None = None
     """The benchmark's accuracies; no tau without it."""
-    whole_space: bool = False
-    """Whether to evaluate the whole space, not only the run's random subnets."""
+    subnets: Literal["random", "evaluated", "all"] = "random"
+    """Which to measure: the run's random ones, those of them that it has evaluated
+    already, or the whole space."""
+    weights_dtype: Literal["float32", "float16"] = "float32"
+    """Type of the weights in the file."""
     calibration_images: int = 512
     """Training images that ship, of those by which the run recalibrates."""
     held_out_images: int = 500
@@ -74,38 +79,54 @@ def count_correct(
     """Return subnets [n, D] and how many held-out images each classifies correctly.
 
     As the run does: with its images for recalibration, noted in its own file.
+
+    Raises:
+        ValueError: Only what the run has evaluated is wanted, and that is nothing.
     """
     import keras_khyper as kk
+    from keras_khyper.evaluation.evaluator import read_results
 
     space = supernet.space
+    results = settings.run / "subnets.jsonl"
     evaluator = kk.evaluation.SubnetEvaluator(
         supernet,
         data.calibration_images(run.calibration_images, seed=run.seed),
         (data.normalize(data.validation_images), data.validation_labels),
         batch_size=run.prediction_batch,
-        results_path=settings.run / "subnets.jsonl",
+        results_path=results,
     )
-    if settings.whole_space:
+    if settings.subnets == "all":
         archs = space.cosets().reshape(-1, space.num_decisions)
     else:
         archs = sample_archs(run)
+    if settings.subnets == "evaluated":
+        _, known = read_results(results)
+        archs = archs[[tuple(arch) in known for arch in archs.tolist()]]
+        if not len(archs):
+            raise ValueError(
+                "The run has evaluated none of its random subnets: give another "
+                f"--subnets. Received: run={settings.run}"
+            )
     accuracy = evaluator.evaluate(archs)
     return archs, np.rint(accuracy * len(data.validation_labels)).astype(np.int64)
 
 
 def test_winners(
-    settings: Settings,
-    supernet: Any,
-    data: Any,
-    calibration: np.ndarray,
-    archs: np.ndarray,
-    correct: np.ndarray,
+    settings: Settings, preset: Any, data: Any, archs: np.ndarray, correct: np.ndarray
 ) -> list[dict[str, Any]]:
     """Materialise the best subnet under each limit and read it on the test images.
+
+    Args:
+        settings: Of this recipe.
+        preset: What ships: its weights and its images for recalibration are taken.
+        data: The run's images.
+        archs: The subnets that were evaluated, [n, D].
+        correct: How many held-out images each classifies correctly, [n].
 
     Raises:
         ValueError: No evaluated subnet is within a limit.
     """
+    supernet, calibration = preset.load_supernet(), preset.calibration_images()
     space = supernet.space
     macs, params = supernet.subnet_macs(archs), supernet.subnet_params(archs)
     largest = supernet.subnet_macs(space.from_index(np.arange(len(space)))).max()
@@ -161,6 +182,7 @@ def write_card(
         f"- Training: {len(data.train_images):,} images, {run.epochs} epochs, batch "
         f"{run.batch_size}, learning rate {run.learning_rate}, sampler {run.sampler}, "
         f"{'with' if run.distillation else 'without'} distillation, seed {run.seed}",
+        f"- Weights: {settings.weights_dtype} in the file, float32 when loaded",
     ]
     if trained is not None:
         lines.append(
@@ -179,6 +201,16 @@ def write_card(
         + _SOURCES.get(data.name, ""),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _describe(data: Any) -> dict[str, Any]:
+    """Return what a preset must say of its images."""
+    return {
+        "data": data.name,
+        "mean": list(data.mean),
+        "std": list(data.std),
+        "class_names": list(data.class_names),
+    }
 
 
 def _generator(run: RunSettings) -> str:
@@ -213,8 +245,9 @@ def _winners(settings: Settings, data: Any, rows: list[dict[str, Any]]) -> list[
     """Return the card's table of the best subnets."""
     lines = [
         "The best of these under each limit of multiply-accumulates, selected on the "
-        f"held-out images, materialised with the {settings.calibration_images:,} "
-        f"images that ship and read once on {data.test_split}:",
+        "held-out images, materialised from the weights and the "
+        f"{settings.calibration_images:,} images that ship and read once on "
+        f"{data.test_split}:",
         "",
         "| At most [M] | Subnet | MACs [M] | Parameters | Held out | Test |",
         "|---|---|---|---|---|---|",
@@ -243,17 +276,18 @@ def main(settings: Settings) -> None:
     order = np.random.default_rng(run.seed).permutation(len(data.train_images))
     images = data.train_images[order[: settings.calibration_images]]
     archs, correct = count_correct(settings, run, supernet, data)
-    rows = test_winners(
-        settings, supernet, data, data.normalize(images), archs, correct
-    )
+    contents = _describe(data)
+    dtype = settings.weights_dtype
+    with tempfile.TemporaryDirectory() as folder:
+        draft = kk.models.Preset.write(
+            folder, supernet, contents, "", images, weights_dtype=dtype
+        )
+        rows = test_winners(settings, draft, data, archs, correct)
     accuracy = 100.0 * correct / len(data.validation_labels)
     subnets = statistics(run, data, table, archs, accuracy)
     trained = read_trained(settings.run)
     info = {
-        "data": data.name,
-        "mean": list(data.mean),
-        "std": list(data.std),
-        "class_names": list(data.class_names),
+        **contents,
         "subnets": subnets,
         "winners": rows,
         "training": trained or {"settings": provenance(run, 0.0)["settings"]},
@@ -270,6 +304,7 @@ def main(settings: Settings) -> None:
         len(data.validation_labels),
         archs,
         (data.validation_images[:held_out], data.validation_labels[:held_out]),
+        dtype,
     )
     print(preset.card)
     print(f"Written: {preset.folder}")

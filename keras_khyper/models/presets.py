@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from keras_khyper.data import arrays
+from keras_khyper.models.half_precision import halve_weights
 
 # In a wheel beside the package's modules, in a checkout beside the package.
 _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
@@ -39,7 +40,7 @@ class Preset:
     Attributes:
         info: What `preset.json` says: ``class_name``, ``image_shape``, ``mean``
             and ``std`` of each channel on the 0-255 scale, ``class_names``,
-            ``data``.
+            ``data``, ``weights_dtype`` of the file.
 
     Raises:
         ValueError: There is no such preset.
@@ -47,10 +48,8 @@ class Preset:
     Example:
     >>> preset = kk.models.Preset(kk.models.Preset.names()[0])
     >>> supernet = preset.load_supernet()
-    >>> stored = preset.evaluator(supernet)
-    >>> known = kk.search.MaxCost(stored.unmeasured, 0, "unmeasured")
     >>> search = kk.search.RandomSearch(
-    ...     supernet.space, stored, [kk.search.MaxMacs(15e6), known]
+    ...     supernet.space, preset.evaluator(supernet), [kk.search.MaxMacs(15e6)]
     ... )
     >>> best = search.run().best.arch
     >>> network = supernet.materialize(best, preset.calibration_images())
@@ -80,7 +79,7 @@ class Preset:
         return (self.folder / CARD_FILE).read_text()
 
     def load_supernet(self):
-        """Return the supernet with its trained weights, not compiled."""
+        """Return the supernet with its trained weights, float32, not compiled."""
         return keras.models.load_model(self.folder / SUPERNET_FILE, compile=False)
 
     def normalize(self, images: ArrayLike) -> np.ndarray:
@@ -139,6 +138,8 @@ class Preset:
     def evaluator(self, supernet) -> "StoredAccuracies":
         """Return an evaluator that looks accuracies up: a search takes seconds.
 
+        A search with it stays among the architectures that were measured.
+
         Raises:
             ValueError: No accuracy was measured.
         """
@@ -156,6 +157,7 @@ class Preset:
         num_images: int = 0,
         archs: ArrayLike | None = None,
         held_out: tuple[np.ndarray, np.ndarray] | None = None,
+        weights_dtype: str = "float32",
     ) -> "Preset":
         """Write a preset's folder.
 
@@ -176,11 +178,18 @@ class Preset:
                 given.
             held_out: uint8 images [n, H, W, C] held out of training and their
                 labels.
+            weights_dtype: In which type the file holds weights: ``"float32"``, or
+                ``"float16"`` for half the size, rounded to 11 significant bits.
 
         Raises:
-            ValueError: ``info`` lacks an entry, or ``correct`` does not fit
-                ``archs`` or the space.
+            ValueError: ``info`` lacks an entry, ``correct`` does not fit ``archs`` or
+                the space, or ``weights_dtype`` is another or too small for a weight.
         """
+        if weights_dtype not in ("float32", "float16"):
+            raise ValueError(
+                "weights_dtype must be 'float32' or 'float16'. "
+                f"Received: {weights_dtype=}"
+            )
         missing = {"mean", "std", "class_names", "data"} - set(info)
         if missing:
             raise ValueError(
@@ -193,6 +202,8 @@ class Preset:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / INFO_FILE).unlink(missing_ok=True)
         _without_optimizer(supernet).save(folder / SUPERNET_FILE)
+        if weights_dtype == "float16":
+            halve_weights(folder / SUPERNET_FILE)
         np.savez_compressed(folder / CALIBRATION_FILE, images=calibration_images)
         for name in (HELD_OUT_FILE, ACCURACIES_FILE):
             (folder / name).unlink(missing_ok=True)  # of another preset
@@ -206,6 +217,7 @@ class Preset:
             **info,
             "class_name": type(supernet).__name__,
             "image_shape": list(supernet.image_shape),
+            "weights_dtype": weights_dtype,
         }
         (folder / INFO_FILE).write_text(json.dumps(entries, indent=1) + "\n")
         return cls(folder)
@@ -214,6 +226,8 @@ class Preset:
 class StoredAccuracies:
     """Looks up what was measured before, as a search's evaluator.
 
+    Searches ask `unmeasured` what to leave out, so that none gets an error here.
+
     Args:
         supernet: The supernet whose subnets these are; counts their cost.
         accuracies: Accuracy of every architecture by `space.to_index`, NaN where
@@ -221,7 +235,7 @@ class StoredAccuracies:
 
     Example:
     >>> stored = preset.evaluator(supernet)
-    >>> known = kk.search.MaxCost(stored.unmeasured, 0, "unmeasured")
+    >>> search = kk.search.RandomSearch(supernet.space, stored)
     """
 
     def __init__(self, supernet, accuracies):
@@ -229,11 +243,7 @@ class StoredAccuracies:
         self._accuracies = accuracies
 
     def unmeasured(self, archs: ArrayLike) -> np.ndarray:
-        """Return 1 for each architecture [n, D] that was not measured, else 0: [n].
-
-        With `MaxCost(stored.unmeasured, 0, "unmeasured")` among its constraints a
-        search stays among those that were.
-        """
+        """Return 1 for each architecture [n, D] that was not measured, else 0: [n]."""
         found = self._accuracies[self.supernet.space.to_index(archs)]
         return np.isnan(found).astype("int64")
 
@@ -247,9 +257,8 @@ class StoredAccuracies:
         missing = np.flatnonzero(self.unmeasured(archs))
         if len(missing):
             raise ValueError(
-                "Stored accuracies are those of the architectures that were measured: "
-                'constrain the search by MaxCost(stored.unmeasured, 0, "unmeasured"), '
-                "or evaluate with SubnetEvaluator. Received: "
+                "Stored accuracies are those of the architectures that were measured; "
+                "evaluate others with SubnetEvaluator. Received: "
                 f"{len(missing)} others, arch={archs[missing[0]].tolist()}"
             )
         return self._accuracies[self.supernet.space.to_index(archs)]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from keras_khyper.search.checkpoint import load_checkpoint, save_checkpoint
-from keras_khyper.search.constraints import Constraint, Cost, SubnetCounts
+from keras_khyper.search.constraints import Constraint, Cost, MaxCost, SubnetCounts
 from keras_khyper.search.feasible import FeasibleSpace, arch_keys
 from keras_khyper.search.result import Candidate, IterationRecord, SearchResult
 from keras_khyper.spaces import SpaceLike
@@ -83,7 +83,10 @@ class ArchitectureSearch(abc.ABC):
             [n, D] to n finite accuracies (any unit, larger is better). It is called
             once per iteration, never with an architecture that was evaluated before.
             If it has a string attribute `fingerprint`, a checkpoint of another
-            fingerprint is refused.
+            fingerprint is refused. If it has a method `unmeasured(archs)`, 1 for
+            each architecture whose accuracy it cannot tell and else 0, the search
+            leaves those out: `MaxCost(evaluator.unmeasured, 0, "unmeasured")` is one
+            more of its constraints.
         constraints: limits that every evaluated architecture satisfies.
         costs: further costs to measure and report.
         population_size: architectures in the random initial population.
@@ -127,6 +130,9 @@ class ArchitectureSearch(abc.ABC):
         self.verbose = int(verbose)
         if supernet is None:
             supernet = getattr(evaluator, "supernet", None)
+        unmeasured = getattr(evaluator, "unmeasured", None)
+        if unmeasured is not None:
+            constraints = [*constraints, MaxCost(unmeasured, 0, "unmeasured")]
         self.feasible = FeasibleSpace(space, constraints, costs, supernet)
 
     @abc.abstractmethod

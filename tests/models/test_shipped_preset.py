@@ -10,7 +10,7 @@ import pytest
 import keras_khyper as kk
 
 NAME = "nas_bench_201_cifar10"
-RESULTS = pathlib.Path(__file__).parents[2] / "recipes/results/tables/reduced/complete"
+RESULTS = pathlib.Path(__file__).parents[2] / "recipes/results/tables/reduced"
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +45,7 @@ def test_a_subnet_taken_out_is_as_accurate_as_measured(preset, network):
 def test_a_search_finds_the_accuracies_of_the_card(preset, supernet, row):
     expected = preset.info["winners"][row]
     stored = preset.evaluator(supernet)
-    known = kk.search.MaxCost(stored.unmeasured, 0, "unmeasured")
-    limits = [kk.search.MaxMacs(expected["max_macs"]), known]
+    limits = [kk.search.MaxMacs(expected["max_macs"])]
     best = kk.search.RandomSearch(supernet.space, stored, limits, verbose=0).run().best
     winner = supernet.space.from_string(expected["arch"])
     assert 100.0 * best.accuracy == pytest.approx(expected["validation"])
@@ -60,14 +59,19 @@ def test_a_search_finds_the_accuracies_of_the_card(preset, supernet, row):
 def test_stored_accuracies_are_those_of_the_results(preset):
     accuracies = preset.accuracies()
     space = kk.spaces.NASBench201()
-    with open(RESULTS / "shared_seed0_subnets.csv", newline="") as file:
+    run = preset.info["training"]["settings"]["name"]
+    with open(RESULTS / f"{run}_subnets.csv", newline="") as file:
         by_arch = {row["arch"]: float(row["accuracy"]) for row in csv.DictReader(file)}
     measured = np.flatnonzero(np.isfinite(accuracies))
-    names = ["".join(map(str, arch)) for arch in space.from_index(measured)]
-    assert len(names) == preset.info["subnets"]["num_archs"] == 1000
-    np.testing.assert_allclose(
-        100.0 * accuracies[measured], [by_arch[name] for name in names], atol=1e-9
-    )
+    assert len(measured) == preset.info["subnets"]["num_archs"] == 449
+    stored = {
+        "".join(map(str, arch)): 100.0 * accuracies[index]
+        for index, arch in zip(measured, space.from_index(measured), strict=True)
+    }
+    common = stored.keys() & by_arch.keys()  # random ones that all runs evaluated
+    assert len(common) == 240
+    for name in common:
+        assert stored[name] == pytest.approx(by_arch[name], abs=1e-9)
 
 
 @pytest.mark.one_backend
@@ -85,4 +89,5 @@ def test_a_subnet_goes_to_tflite(preset, network, tmp_path):
 @pytest.mark.one_backend
 def test_the_folder_is_a_few_megabytes(preset):
     sizes = [file.stat().st_size for file in preset.folder.iterdir()]
-    assert 2e6 < sum(sizes) < 6e6
+    assert 5e6 < sum(sizes) < 9.5e6
+    assert preset.info["weights_dtype"] == "float16"

@@ -5,6 +5,7 @@ import importlib
 import json
 import pathlib
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -61,6 +62,7 @@ def test_a_run_becomes_a_preset(recipe, run, tmp_path):
             "digits",
             calibration_images=60,
             held_out_images=20,
+            weights_dtype="float16",
             macs_fractions=(FRACTION,),
             note="Never trained.",
             output=tmp_path,
@@ -68,6 +70,10 @@ def test_a_run_becomes_a_preset(recipe, run, tmp_path):
     )
     preset = kk.models.Preset(tmp_path / "digits")
     assert "\nNever trained.\n" in preset.card
+    assert "float16 in the file" in preset.card
+    shipped = preset.load_supernet()
+    for kept, weight in zip(shipped.weights, supernet.weights, strict=True):
+        np.testing.assert_array_equal(kept, np.array(weight).astype("float16"))
     archs = space.sample(5, seed=settings.seed)
     accuracies = preset.accuracies()[space.to_index(archs)]
     assert np.isfinite(accuracies).all()
@@ -97,8 +103,28 @@ def test_a_limit_below_all_subnets_is_refused(recipe, run):
     folder, _, data, supernet = run
     settings = recipe.Settings(folder, "digits", macs_fractions=(1e-6,))
     archs = supernet.space.sample(5, seed=0)
+    preset = types.SimpleNamespace(
+        load_supernet=lambda: supernet, calibration_images=lambda: None
+    )
     with pytest.raises(ValueError, match="must leave a subnet that was evaluated"):
-        recipe.test_winners(settings, supernet, data, None, archs, np.arange(5))
+        recipe.test_winners(settings, preset, data, archs, np.arange(5))
+
+
+def test_subnets_can_be_those_that_an_unfinished_run_has(recipe, run, tmp_path):
+    _, settings, data, supernet = run
+    options = recipe.Settings(tmp_path, "digits", subnets="evaluated")
+    with pytest.raises(ValueError, match="evaluated none of its random subnets"):
+        recipe.count_correct(options, settings, supernet, data)
+    archs = supernet.space.sample(5, seed=settings.seed)
+    other = next(a for a in supernet.space.cosets()[0] if (a != archs).any(1).all())
+    num_images = len(data.validation_labels)
+    with open(tmp_path / "subnets.jsonl", "a") as file:
+        for arch, correct in ((archs[3], 7), (other, 8), (archs[1], 9)):
+            line = {"arch": arch.tolist(), "accuracy": correct / num_images}
+            file.write(json.dumps(line) + "\n")
+    received, correct = recipe.count_correct(options, settings, supernet, data)
+    np.testing.assert_array_equal(received, archs[[1, 3]])
+    np.testing.assert_array_equal(correct, [9, 7])
 
 
 def test_the_card_tells_how_subnets_rank(recipe, run):

@@ -176,6 +176,19 @@ def test_the_evaluator_s_supernet_is_used(toys):
     assert {c.costs["params"] for c in result.candidates} == {73_306.0}
 
 
+@pytest.mark.parametrize("kind", [ks.EvolutionarySearch, ks.RandomSearch])
+def test_what_an_evaluator_has_not_measured_is_left_out(toys, kind):
+    known = {tuple(arch) for arch in toys.every_arch(6, 5)[100::781].tolist()}
+    evaluator = toys.RecordingEvaluator(toys.rugged, toys.FakeSupernet())
+    evaluator.unmeasured = lambda archs: [tuple(a) not in known for a in archs.tolist()]
+    limit = ks.MaxParams(2e5)
+    result = kind(NASBench201(), evaluator, [limit], verbose=0).run()
+    within = {arch for arch in known if arch.count(3) == 0 and arch.count(2) <= 4}
+    assert 0 < len(within) < len(known)
+    assert set(evaluator.archs) == within
+    assert result.exhausted
+
+
 @pytest.mark.parametrize(
     "fn, message",
     [
