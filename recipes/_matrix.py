@@ -101,6 +101,7 @@ BEYOND = (
     Entry("KD at T = 2", None, "kd_temperature_2", {"distillation_temperature": 2.0}),
     Entry("KD at T = 4", None, "kd_temperature_4", {"distillation_temperature": 4.0}),
     Entry("KD, half true labels", None, "kd_half", {"distillation_weight": 0.5}),
+    Entry("subnets' losses x 0.2", None, "subnets_fifth", {"subnet_loss_weight": 0.2}),
     Entry("two fair sets", None, "fair_sets_2", {"fair_sets": 2}),
     Entry("tau = 0.5", None, "tau_half", {"sampling_temperature": 0.5}),
     Entry("tau = 5", None, "tau_5", {"sampling_temperature": 5.0}),

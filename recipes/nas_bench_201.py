@@ -64,6 +64,8 @@ class Settings(SupernetSettings):
     """Divides logits in the distillation's loss; not in the paper."""
     distillation_weight: float = 1.0
     """Of the soft labels, the rest is the true labels'; not in the paper."""
+    subnet_loss_weight: float = 1.0
+    """Of the subnets' summed losses; 1 in the paper."""
     fair_sets: int = 1
     """Sets of subnets in each step on each replica; their mean makes the update."""
     epochs: int = 300
@@ -210,7 +212,7 @@ def make_supernet(settings: Settings, data: Any) -> Any:
         distillation_temperature=settings.distillation_temperature,
         distillation_weight=settings.distillation_weight,
         fair_sets_per_step=settings.fair_sets,
-        subnet_loss_weight=1 / settings.fair_sets,
+        subnet_loss_weight=settings.subnet_loss_weight / settings.fair_sets,
     )
     return supernet
 

@@ -127,6 +127,7 @@ def test_what_goes_beyond_the_paper_runs_only_by_name(settings):
         "fair_sets",
         "generator",
         "sampling_temperature",
+        "subnet_loss_weight",
     }
     matrix, default = tables.plan(settings)
     names = {row.name for row in rows[1:]}
