@@ -300,7 +300,9 @@ def against_scratch(
         `subnet`, means over seeds in percent. `groups`: name ->
         `keras_khyper.evaluation.paired_comparison`, subnets minus from scratch, of
         two or more. `missing`: how many of the file's architectures the matrix has
-        not evaluated.
+        not evaluated. `ceiling`: how well the random networks from scratch rank, of
+        `keras_khyper.evaluation.summarize`, with FLOPs and the subnets as baselines;
+        None without the table's accuracies.
     """
     import keras_khyper as kk
 
@@ -318,6 +320,8 @@ def against_scratch(
                 "group": row["group"],
                 "scratch": float(np.mean(list(row["accuracy"].values()))),
                 "subnet": float(mean_accuracy(runs, [arch])[0]),
+                "true": row.get("true"),
+                "macs": row["macs"],
             }
         )
     groups = {}
@@ -329,7 +333,23 @@ def against_scratch(
         ]
         if len(pairs) > 1:
             groups[group] = kk.evaluation.paired_comparison(*np.transpose(pairs))
-    return {"points": points, "groups": groups, "missing": missing}
+    known = [p for p in points if p["group"] == "random" and p["true"] is not None]
+    ceiling = None
+    if len(known) > 1:
+        ceiling = kk.evaluation.summarize(
+            [point["scratch"] for point in known],
+            [point["true"] for point in known],
+            baselines={
+                "flops": [point["macs"] for point in known],
+                "subnets": [point["subnet"] for point in known],
+            },
+        )
+    return {
+        "points": points,
+        "groups": groups,
+        "missing": missing,
+        "ceiling": ceiling,
+    }
 
 
 def paper_tables(path: pathlib.Path = PAPER_TABLES) -> dict[tuple[str, str], list]:

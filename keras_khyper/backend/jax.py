@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import keras
 
-from keras_khyper.backend.routing import ListRouting, slots_of
+from keras_khyper.backend.routing import ListRouting, StackedRouting, slots_of
 
 __all__ = [
     "SupernetTrainer",
@@ -148,25 +148,11 @@ def subnet_routing(archs, jit_compile):
     del jit_compile
     if not isinstance(archs, jax.core.Tracer):
         return ListRouting(slots_of(archs))
-    return StackedRouting(jnp.argsort(archs, axis=0).T)
+    return SliceRouting(jnp.argsort(archs, axis=0).T)
 
 
-class StackedRouting:
-    """Routing by slices of one array [S, B, H, W, C], which XLA fuses.
-
-    See `keras_khyper.backend.routing.ListRouting` for the methods.
-
-    Args:
-        slots: Integer array [D, K].
-    """
-
-    def __init__(self, slots):
-        self.slots = slots
-        self.num_subnets = slots.shape[1]
-
-    def slot(self, decision, candidate):
-        """Return the index of the subnet that uses the candidate."""
-        return self.slots[decision, candidate]
+class SliceRouting(StackedRouting):
+    """Routing by slices of one array [S, B, H, W, C], which XLA fuses."""
 
     def spread(self, subnets):
         """Stack a list of S tensors."""

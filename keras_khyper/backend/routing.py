@@ -66,3 +66,22 @@ class ListRouting:
                 total[slot] = output if known is None else known + output
         example = next(part for part in total if part is not None)
         return [example * 0 if part is None else part for part in total]
+
+
+class StackedRouting:
+    """Base of routings of subnets that are known at run time only.
+
+    Activations of all subnets are one tensor [S, B, H, W, C]; a backend brings the
+    methods that make, cut and fill it, as of `ListRouting`.
+
+    Args:
+        slots: Integer tensor [D, K] of the subnet that uses each candidate.
+    """
+
+    def __init__(self, slots):
+        self.slots = slots
+        self.num_subnets = slots.shape[1]
+
+    def slot(self, decision, candidate):
+        """Return the index of the subnet that uses the candidate."""
+        return self.slots[decision, candidate]

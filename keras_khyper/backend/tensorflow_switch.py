@@ -10,7 +10,7 @@ Shapes: ``S`` subnets, ``D`` decisions, ``K`` candidates, ``B`` batch, ``H W`` s
 import keras
 import tensorflow as tf
 
-from keras_khyper.backend.routing import ListRouting, slots_of
+from keras_khyper.backend.routing import ListRouting, StackedRouting, slots_of
 
 
 def subnet_routing(archs, jit_compile):
@@ -27,20 +27,8 @@ def subnet_routing(archs, jit_compile):
     return GatherRouting(slots) if jit_compile else SwitchRouting(archs, slots)
 
 
-class GatherRouting(ListRouting):
-    """Routing by indices into stacked activations [S, B, H, W, C].
-
-    Args:
-        slots: Integer tensor [D, K].
-    """
-
-    def __init__(self, slots):
-        self.slots = slots
-        self.num_subnets = slots.shape[1]
-
-    def slot(self, decision, candidate):
-        """Return the index of the subnet that uses the candidate."""
-        return self.slots[decision, candidate]
+class GatherRouting(StackedRouting):
+    """Routing by indices into stacked activations [S, B, H, W, C]."""
 
     def spread(self, subnets):
         """Stack a list of S tensors."""

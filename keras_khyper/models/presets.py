@@ -105,13 +105,7 @@ class Preset:
         Raises:
             ValueError: There are none in this preset.
         """
-        path = self.folder / HELD_OUT_FILE
-        if not path.exists():
-            raise ValueError(
-                "This preset does not hold images held out of training. "
-                f"Received: preset={self.name!r}"
-            )
-        with np.load(path) as file:
+        with np.load(self._file(HELD_OUT_FILE, "images held out of training")) as file:
             return self.normalize(file["images"]), file["labels"].astype("int64")
 
     def accuracies(self) -> np.ndarray:
@@ -124,16 +118,19 @@ class Preset:
         Raises:
             ValueError: None was measured.
         """
-        path = self.folder / ACCURACIES_FILE
-        if not path.exists():
-            raise ValueError(
-                "This preset does not hold the accuracies of its space; evaluate "
-                f"subnets with SubnetEvaluator. Received: preset={self.name!r}"
-            )
-        with np.load(path) as file:
+        what = "the accuracies of its space; evaluate subnets with SubnetEvaluator"
+        with np.load(self._file(ACCURACIES_FILE, what)) as file:
             accuracies = np.full(int(file["size"]), np.nan)
             accuracies[file["indices"]] = file["correct"] / float(file["num_images"])
         return accuracies
+
+    def _file(self, name: str, what: str) -> pathlib.Path:
+        path = self.folder / name
+        if not path.exists():
+            raise ValueError(
+                f"This preset does not hold {what}. Received: preset={self.name!r}"
+            )
+        return path
 
     def evaluator(self, supernet) -> "StoredAccuracies":
         """Return an evaluator that looks accuracies up: a search takes seconds.
