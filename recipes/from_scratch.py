@@ -2,7 +2,7 @@
 
     python recipes/from_scratch.py c16-1cell-16px --data-dir DIR --table TABLE
     python recipes/from_scratch.py c16-1cell-16px ... --epochs 4  # another protocol
-    python recipes/from_scratch.py c16-1cell-16px ... --num-archs 30 --num-best 8
+    python recipes/from_scratch.py two-core --data-dir DIR --table TABLE --num-best 8
     python recipes/from_scratch.py c16-1cell-16px ... --shard 0/2  # elsewhere 1/2
     python recipes/from_scratch.py benchmark --data-dir DIR --table TABLE  # GPUs
 
@@ -126,6 +126,10 @@ _CANDIDATES: dict[str, dict[str, Any]] = {
 }
 PRESETS = {
     "benchmark": ("The benchmark's own protocol, for GPUs.", Settings()),
+    "two-core": (
+        "The protocol of nas_bench_201.py's `two-core`.",
+        dataclasses.replace(_REDUCED, channels=8, epochs=10),
+    ),
     "reduced": (
         "The protocol of nas_bench_201.py's `reduced`.",
         Settings(num_cells=1, epochs=10),
