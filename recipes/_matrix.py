@@ -101,7 +101,21 @@ BEYOND = (
     Entry("KD at T = 2", None, "kd_temperature_2", {"distillation_temperature": 2.0}),
     Entry("KD at T = 4", None, "kd_temperature_4", {"distillation_temperature": 4.0}),
     Entry("KD, half true labels", None, "kd_half", {"distillation_weight": 0.5}),
-    Entry("subnets' losses x 0.2", None, "subnets_fifth", {"subnet_loss_weight": 0.2}),
+    Entry(
+        "KD as far as the teacher is right",
+        None,
+        "kd_confidence",
+        {"distillation_weight": "confidence"},
+    ),
+    Entry(
+        "subnets' losses summed", None, "subnets_summed", {"subnet_loss_weight": 1.0}
+    ),
+    Entry(
+        "subnets' losses averaged",
+        None,
+        "subnets_averaged",
+        {"subnet_loss_weight": 0.2},
+    ),
     Entry("two fair sets", None, "fair_sets_2", {"fair_sets": 2}),
     Entry("tau = 0.5", None, "tau_half", {"sampling_temperature": 0.5}),
     Entry("tau = 5", None, "tau_5", {"sampling_temperature": 5.0}),
@@ -169,9 +183,32 @@ def tables(base: Settings) -> tuple[Table, ...]:
             seeded=False,
         ),
         Table(
+            "no_distillation",
+            "Generator, where subnets learn the true labels",
+            (
+                Entry(
+                    "weight sharing",
+                    None,
+                    "shared_no_distillation",
+                    {"generator": "shared", "distillation": False},
+                ),
+                Entry(
+                    "Kshot-Hypernet", None, "no_distillation", {"distillation": False}
+                ),
+            ),
+            optional=True,
+        ),
+        Table(
             "beyond",
             "Beyond the paper: one change to its method each",
-            (dataclasses.replace(main, paper=None), *BEYOND),
+            (
+                dataclasses.replace(main, paper=None),
+                *(
+                    entry
+                    for entry in BEYOND
+                    if dataclasses.replace(base, **entry.changes) != base
+                ),
+            ),
             seeded=False,
             optional=True,
         ),

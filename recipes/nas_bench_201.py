@@ -63,8 +63,9 @@ class Settings(SupernetSettings):
     ] = "kshot_hypernet"
     distillation_temperature: float = 1.0
     """Divides logits in the distillation's loss; not in the paper."""
-    distillation_weight: float = 1.0
-    """Of the soft labels, the rest is the true labels'; not in the paper."""
+    distillation_weight: float | Literal["confidence"] = 1.0
+    """Of the soft labels, the rest is the true labels'; not in the paper. `confidence`
+    takes the mean probability that the teacher gives the true labels."""
     subnet_loss_weight: float = 1.0
     """Of the subnets' summed losses; 1 in the paper."""
     fair_sets: int = 1
@@ -95,15 +96,14 @@ class Settings(SupernetSettings):
     name: str = "nas_bench_201"
 
 
-# What may differ when a run goes on: it changes neither training nor earlier results.
-CHANGEABLE = (
-    "table",
-    "table_epochs",
-    "extra_archs",
-    "prediction_batch",
-    "runs",
-    "output",
-)
+def changeable(settings: Settings) -> tuple[str, ...]:
+    """Return what may differ when a run goes on: training and earlier results stay."""
+    names = ("table", "table_epochs", "extra_archs", "prediction_batch")
+    # With a seed of their own fewer architectures are the first of more.
+    nested = () if settings.archs_seed is None else ("num_archs",)
+    return (*names, *nested, "runs", "output")
+
+
 PRESETS = {
     "paper": ("The paper's appendix A.1.", Settings()),
     "two-core": (
@@ -394,7 +394,7 @@ def main(settings: Settings) -> None:
         import torch  # noqa: F401  # reads the table; after TensorFlow it can crash
     result = run_in_folder(
         settings,
-        CHANGEABLE,
+        changeable(settings),
         lambda folder, watch: run(settings, folder, watch),
         ("subnets",),
     )

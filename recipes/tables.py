@@ -152,8 +152,9 @@ def result_path(row: Row) -> pathlib.Path:
 def is_finished(row: Row) -> bool:
     """Return whether the row has a result file of its settings.
 
-    A file without the table's accuracies or without the further architectures is not
-    finished if they are wanted now; training is not repeated for them.
+    A file without the table's accuracies, without the further architectures or with
+    fewer random ones (of a draw with a seed of its own) is not finished if they are
+    wanted now; training is not repeated for them.
 
     Raises:
         ValueError: The file is of other settings.
@@ -170,6 +171,9 @@ def is_finished(row: Row) -> bool:
     ]
     for field in (*PLACES, "extra_archs"):
         del wanted[field]
+    if wanted["archs_seed"] is not None and stored["num_archs"] < wanted["num_archs"]:
+        added.append("num_archs")
+        del wanted["num_archs"]
     changed = changed_settings(stored, wanted, setting_defaults(row.settings))
     if changed:
         raise ValueError(

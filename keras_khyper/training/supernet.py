@@ -24,7 +24,7 @@ from keras_khyper.layers.routes import (
 )
 from keras_khyper.training.architectures import ArchitectureMeaning
 from keras_khyper.training.deployment import materialize
-from keras_khyper.training.step import supernet_step
+from keras_khyper.training.step import CONFIDENCE, supernet_step
 
 
 class Supernet(ArchitectureMeaning, backend.SupernetTrainer, keras.Model):
@@ -319,7 +319,10 @@ class Supernet(ArchitectureMeaning, backend.SupernetTrainer, keras.Model):
                 by it and the loss is multiplied by T^2 (Hinton et al., 2015).
             distillation_weight: w in [0, 1]; the subnets' loss is w times the
                 distillation's plus (1 - w) times ``loss`` on the true labels.
-                Without ``distillation`` it has no effect.
+                ``"confidence"`` takes for w, batch by batch, the mean probability
+                that the teacher gives the true labels: subnets begin with these
+                and turn to the teacher as it learns. Without ``distillation`` it
+                has no effect.
             **kwargs: Passed to `keras.Model.compile`.
 
         Raises:
@@ -331,10 +334,13 @@ class Supernet(ArchitectureMeaning, backend.SupernetTrainer, keras.Model):
                 "fair_sets_per_step must be at least 1. Received: "
                 f"{fair_sets_per_step=}"
             )
-        if not distillation_temperature > 0 or not 0 <= distillation_weight <= 1:
+        in_range = distillation_weight == CONFIDENCE or (
+            not isinstance(distillation_weight, str) and 0 <= distillation_weight <= 1
+        )
+        if not distillation_temperature > 0 or not in_range:
             raise ValueError(
                 "distillation_temperature must be positive and distillation_weight "
-                f"in [0, 1]. Received: {distillation_temperature=}, "
+                f"in [0, 1] or {CONFIDENCE!r}. Received: {distillation_temperature=}, "
                 f"{distillation_weight=}"
             )
         if self.compute_dtype == "float16":

@@ -253,6 +253,17 @@ def test_results_without_wanted_architectures_are_not_finished(settings, fake):
     assert tables.is_finished(tables.plan(chosen)[1][0])
 
 
+def test_results_with_fewer_random_architectures_are_not_finished(settings, fake):
+    chosen = dataclasses.replace(settings, only=("table_3",), seeds=1)
+    tables.main(chosen)
+    for num, finished in ((1000, True), (1001, False)):
+        row = tables.plan(dataclasses.replace(chosen, num_archs=num))[1][0]
+        assert tables.is_finished(row) is finished
+    fewer = tables.plan(dataclasses.replace(chosen, num_archs=999))[1][0]
+    with pytest.raises(ValueError, match=r"'num_archs': \(1000, 999\)"):
+        tables.is_finished(fewer)
+
+
 def test_a_stored_run_lacks_a_later_setting(settings, fake):
     chosen = dataclasses.replace(settings, only=("table_3",), seeds=1)
     tables.main(chosen)
@@ -276,7 +287,7 @@ def test_a_run_goes_on_unless_what_it_learns_changes(tmp_path):
             dataclasses.asdict(settings),
             "name",
             _common.setting_defaults(settings),
-            nas_bench_201.CHANGEABLE,
+            nas_bench_201.changeable(settings),
         )
 
     file = tmp_path / "settings.json"
@@ -286,11 +297,17 @@ def test_a_run_goes_on_unless_what_it_learns_changes(tmp_path):
     assert stored["extra_archs"] == "a.txt"
     with pytest.raises(ValueError, match=r"'channels': \(8, 4\)"):
         open_with(channels=4)
+    # The seed of training draws other architectures if more are drawn.
+    with pytest.raises(ValueError, match=r"'num_archs': \(15625, 300\)"):
+        open_with(channels=8, num_archs=300)
     del stored["archs_seed"], stored["channels"]  # of before these settings existed
     file.write_text(json.dumps(stored))
     with pytest.raises(ValueError, match=r"'archs_seed': \(None, 1\)"):
         open_with(archs_seed=1)
     open_with()
+    file.unlink()
+    open_with(archs_seed=1, num_archs=300)
+    open_with(archs_seed=1, num_archs=1000)
 
 
 def test_a_folder_has_one_process(tmp_path):
