@@ -107,15 +107,8 @@ BEYOND = (
         "kd_confidence",
         {"distillation_weight": "confidence"},
     ),
-    Entry(
-        "subnets' losses summed", None, "subnets_summed", {"subnet_loss_weight": 1.0}
-    ),
-    Entry(
-        "subnets' losses averaged",
-        None,
-        "subnets_averaged",
-        {"subnet_loss_weight": 0.2},
-    ),
+    Entry("subnets' losses summed", None, "subnets_sum", {"subnet_loss_weight": 1.0}),
+    Entry("subnets' losses mean", None, "subnets_mean", {"subnet_loss_weight": 0.2}),
     Entry("two fair sets", None, "fair_sets_2", {"fair_sets": 2}),
     Entry("tau = 0.5", None, "tau_half", {"sampling_temperature": 0.5}),
     Entry("tau = 5", None, "tau_5", {"sampling_temperature": 5.0}),
