@@ -50,29 +50,12 @@ METRICS = ("average", "maximum", "kendall_tau")
 class Settings:
     """Settings of the page; every one is a flag."""
 
-    matrix: pathlib.Path | None = None
-    """Folder of a matrix of tables.py; the only one in results/tables if not given."""
+    matrix: pathlib.Path = RESULTS / "tables" / "two-core"
+    """Folder of a matrix of tables.py."""
     scratch: tuple[pathlib.Path, ...] | None = None
     """Result files of from_scratch.py; those in results/ with the matrix's sizes if
     not given."""
     output: pathlib.Path = RUNS / "report"
-
-
-def find_matrix(settings: Settings) -> pathlib.Path:
-    """Return the matrix's folder.
-
-    Raises:
-        ValueError: None is given and there is not exactly one.
-    """
-    if settings.matrix is not None:
-        return settings.matrix
-    found = sorted(file.parent for file in (RESULTS / "tables").glob("*/matrix.json"))
-    if len(found) != 1:
-        raise ValueError(
-            "Say with --matrix which folder of tables.py to report. "
-            f"Received: matrix=None, folders={[folder.name for folder in found]}"
-        )
-    return found[0]
 
 
 def find_scratch(settings: Settings, matrix: Matrix) -> list[dict[str, Any]]:
@@ -303,8 +286,7 @@ def figures(
 
 def build(settings: Settings) -> tuple[dict[str, Any], dict[str, dict[str, bytes]]]:
     """Return everything that the page says, and its figures."""
-    folder = find_matrix(settings)
-    matrix = load_matrix(folder)
+    matrix = load_matrix(settings.matrix)
     tables = [table_context(matrix, table) for table in matrix.plan["tables"]]
     effect_rows = effects(tables)
     scratch = [
@@ -316,7 +298,7 @@ def build(settings: Settings) -> tuple[dict[str, Any], dict[str, dict[str, bytes
         for one in find_scratch(settings, matrix)
     ]
     context = {
-        "name": folder.name,
+        "name": settings.matrix.name,
         "base": matrix.plan["base"],
         "epochs": matrix.plan["settings"]["epochs"],
         "protocol": matrix.plan["settings"],

@@ -275,14 +275,13 @@ def main(settings: Settings) -> None:
     print(f"{sum(states.values())} of {len(queue)} rows are finished.", flush=True)
     if settings.dry_run:
         return
-    write_json(
-        settings.output / (settings.name or settings.base) / "matrix.json", matrix
-    )
+    folder = settings.output / (settings.name or settings.base)
+    write_json(folder / "matrix.json", matrix)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends the rows too
     failed = run_all(settings, [row for row in queue if not states[row.name]])
     if failed:
         raise SystemExit(f"Failed, see their logs: {', '.join(failed)}")
-    print("All rows are finished: python recipes/report.py makes the page.")
+    print(f"All rows are finished: python recipes/report.py --matrix {folder}")
 
 
 if __name__ == "__main__":
