@@ -126,6 +126,8 @@ def tables(base: Settings) -> tuple[Table, ...]:
     kshot = {"generator": "kshot", "num_shots": 12}
     ranks = [max(1, base.rank * share // 4) for share in (1, 2, 4)]
     shots = [max(1, base.num_shots * share // 8) for share in (1, 2, 4, 8)]
+    faster = {"learning_rate": 2 * base.learning_rate}
+    beyond = (*BEYOND, Entry("learning rate x 2", None, "learning_rate_2", faster))
     return (
         Table(
             "table_2",
@@ -198,7 +200,7 @@ def tables(base: Settings) -> tuple[Table, ...]:
                 dataclasses.replace(main, paper=None),
                 *(
                     entry
-                    for entry in BEYOND
+                    for entry in beyond
                     if dataclasses.replace(base, **entry.changes) != base
                 ),
             ),

@@ -126,6 +126,7 @@ def test_what_goes_beyond_the_paper_runs_only_by_name(settings):
         "encoder_multiplier",
         "fair_sets",
         "generator",
+        "learning_rate",
         "sampling_temperature",
         "subnet_loss_weight",
     }
