@@ -179,7 +179,7 @@ def tables(base: Settings) -> tuple[Table, ...]:
         ),
         Table(
             "no_distillation",
-            "Generator, where subnets learn the true labels",
+            "Without distillation: generator, subnets learning the true labels",
             (
                 Entry(
                     "weight sharing",

@@ -166,7 +166,8 @@ def cut_short(matrix: Matrix) -> dict[str, Any] | None:
 def scale_context(matrix: Matrix) -> list[tuple[str, Any, Any]]:
     """Return (what, in the paper, here): how far the sizes are apart."""
     paper = dataclasses.asdict(PRESETS["paper"][1])
-    ours = matrix.plan["settings"]
+    # A matrix of before a setting existed has its default, which is the paper's.
+    ours = {**paper, **matrix.plan["settings"]}
     rows: list[tuple[str, Any, Any]] = [
         (
             "Data set",
@@ -185,6 +186,7 @@ def scale_context(matrix: Matrix) -> list[tuple[str, Any, Any]]:
         "batch_size": "Batch size on each replica",
         "replicas": "Replicas, each with subnets of its own",
         "learning_rate": "Learning rate",
+        "subnet_loss_weight": "Factor of the subnets' summed losses",
         "rank": "Rank h",
         "num_shots": "Shots N",
         "num_archs": "Architectures evaluated",

@@ -398,6 +398,14 @@ def test_the_papers_figures_on_the_same_data_set(page):
     assert report.paper_values("Figure 7", None, "cifar10") == {}
 
 
+def test_a_stored_matrix_lacks_a_later_setting(files):
+    matrix = _evidence.load_matrix(files.folder)
+    settings = dict(matrix.plan["settings"])
+    assert settings.pop("subnet_loss_weight") == 1.0
+    old = dataclasses.replace(matrix, plan={**matrix.plan, "settings": settings})
+    assert report.scale_context(old) == report.scale_context(matrix)
+
+
 def test_scale_stands_on_top(page, made):
     rows = page.rows("scale-table")
     assert rows["Epochs"] == ["300", "2"]
