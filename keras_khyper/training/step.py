@@ -39,8 +39,12 @@ def supernet_step(model, data):
         model.optimizer.build(model.trainable_variables)
     teacher_logits = _update_teacher(model, x, y, sample_weight)
     teacher_logits = ops.cast(teacher_logits, "float32")
+    soft_labels = ops.softmax(teacher_logits / model.distillation_temperature)
+    share = model.distillation_weight if model.distillation else 0.0
+    if share == CONFIDENCE:
+        share = _confidence(teacher_logits, y)
     archs = sample_archs(model)
-    _update_subnets(model, x, y, teacher_logits, sample_weight, archs)
+    _update_subnets(model, x, y, soft_labels, share, sample_weight, archs)
     return model.get_metrics_result()
 
 
@@ -85,11 +89,11 @@ def _update_teacher(model, x, y, sample_weight):
     return ops.stop_gradient(logits)
 
 
-def _update_subnets(model, x, y, teacher_logits, sample_weight, archs):
+def _update_subnets(model, x, y, soft_labels, share, sample_weight, archs):
     variables = _trained_variables(model, with_arch_logits=False)
 
     def mean_loss(logits):
-        return _subnet_loss(model, logits, y, teacher_logits, sample_weight)
+        return _subnet_loss(model, logits, y, soft_labels, share, sample_weight)
 
     def summed_loss(logits):
         logits = ops.cast(logits, "float32")  # [S, B, Y]
@@ -126,31 +130,28 @@ def _run_sets(model, x, archs):
     return ops.concatenate(logits)  # [sets * S, B, Y]
 
 
-def _subnet_loss(model, logits, y, teacher_logits, sample_weight):
-    # The mean over subnets of each one's loss.
+def _subnet_loss(model, logits, y, soft_labels, share, sample_weight):
+    # The mean over subnets of each one's loss; the soft labels' share is a number, or
+    # a tensor between 0 and 1.
     subnets, batch, classes = logits.shape[0], ops.shape(logits)[1], logits.shape[2]
-    weight = model.distillation_weight if model.distillation else 0.0
-    traced = weight == CONFIDENCE
-    if traced:
-        weight = _confidence(teacher_logits, y)
+    fixed = isinstance(share, (int, float))
     losses = []
-    if traced or weight > 0:
+    if not fixed or share > 0:
         # Hinton et al. (2015): gradients keep their size at every temperature.
         temperature = model.distillation_temperature
-        soft_labels = ops.softmax(teacher_logits / temperature)
         flat = ops.reshape(logits, (subnets * batch, classes))
         targets = ops.tile(soft_labels, (subnets, 1))
         weights = None if sample_weight is None else ops.tile(sample_weight, (subnets,))
         loss = keras.losses.CategoricalCrossentropy(from_logits=True)
         loss = loss(targets, flat / temperature, sample_weight=weights)
-        losses.append(weight * temperature**2 * loss)
-    if traced or weight < 1:
+        losses.append(share * temperature**2 * loss)
+    if not fixed or share < 1:
         # One by one: the user's loss may sum over the batch.
         parts = [
             model.teacher_loss(y, subnet, sample_weight=sample_weight)
             for subnet in ops.unstack(logits)
         ]
-        losses.append((1 - weight) * sum(parts) / subnets)
+        losses.append((1 - share) * sum(parts) / subnets)
     return sum(losses)
 
 

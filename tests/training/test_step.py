@@ -286,7 +286,7 @@ def test_the_subnets_update_leaves_beta_alone(batch):
     beta = to_numpy(supernet.arch_logits)
     assert np.abs(beta - before).max() > 1e-4
     archs = ops.convert_to_tensor(FAIR_SETS[:1], "int32")
-    step._update_subnets(supernet, x, y, ops.softmax(logits), None, archs)
+    step._update_subnets(supernet, x, y, ops.softmax(logits), 1.0, None, archs)
     np.testing.assert_array_equal(to_numpy(supernet.arch_logits), beta)
     still = {
         v.name
