@@ -8,6 +8,7 @@ With KERAS_BACKEND set, pytest runs as it always does (needed for --pdb and
 --junitxml).
 """
 
+import functools
 import os
 import re
 import subprocess
@@ -54,6 +55,8 @@ BACKEND_FREE = (
     "test_installed_wheel.py",
 )
 _JOB = "KHYPER_TEST_JOB"
+# Hands _XLA_FLAGS to tests that start a process under JAX.
+_JAX_FLAGS = "KHYPER_TEST_JAX_FLAGS"
 # Tiny graphs that run once: XLA need not generate code by way of MLIR nor split it
 # for threads, which halves the time that JAX's job takes.
 _XLA_FLAGS = (
@@ -115,8 +118,8 @@ def _run_job(job: str, config: pytest.Config) -> tuple[int, str]:
     environment.setdefault("TF_NUM_INTRAOP_THREADS", threads)
     # Tiny graphs that run once: JAX compiles them in two thirds of the time.
     environment.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-    if JOBS[job] == "jax" and "XLA_FLAGS" not in environment:
-        environment |= _quick_xla(environment)
+    if "XLA_FLAGS" not in environment:
+        environment["XLA_FLAGS" if JOBS[job] == "jax" else _JAX_FLAGS] = _quick_xla()
     command = [sys.executable, "-m", "pytest", *config.invocation_params.args]
     # A cache for each, or a test that fails on one backend only is forgotten.
     command += ["-o", f"cache_dir=.pytest_cache/{job}"]
@@ -141,12 +144,14 @@ def _run_job(job: str, config: pytest.Config) -> tuple[int, str]:
     return process.returncode, closing
 
 
-def _quick_xla(environment: dict[str, str]) -> dict[str, str]:
+@functools.cache
+def _quick_xla() -> str:
     """Flags for quick compilation; none where this JAX ends on an unknown one."""
-    flags = {"XLA_FLAGS": " ".join(_XLA_FLAGS)}
+    flags = " ".join(_XLA_FLAGS)
     command = [sys.executable, "-c", "import jax; jax.devices()"]
-    probe = subprocess.run(command, env=environment | flags, capture_output=True)
-    return flags if probe.returncode == 0 else {}
+    environment = {**os.environ, "XLA_FLAGS": flags}
+    probe = subprocess.run(command, env=environment, capture_output=True)
+    return flags if probe.returncode == 0 else ""
 
 
 def _close(results: dict[str, tuple[int, str] | None], seconds: float) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from _common import RECIPES
 from _subnet_lists import read_subnets
+from scipy import stats
 
 PAPER_TABLES = RECIPES / "data" / "paper_tables.csv"
 METHOD = "kshot_hypernet"
@@ -259,6 +260,46 @@ def ranking(matrix: Matrix) -> list[dict[str, Any]]:
             flops = subnets["baselines"]["flops"]
             found.append({"variant": variant, "seed": seed, **subnets, "flops": flops})
     return found
+
+
+def worth_of_operations(matrix: Matrix) -> dict[str, Any] | None:
+    """Return what an operation on an edge is worth, in ranks, to each variant.
+
+    Returns:
+        None without runs, without the table's accuracies, or with too few random
+        architectures; else `edges`, `operations`, `benchmark` [D, K], `variants`:
+        name -> [D, K], mean over seeds. Effects are those of
+        `keras_khyper.evaluation.operation_effects` on ranks in percent of n.
+    """
+    import keras_khyper as kk
+
+    space = kk.spaces.NASBench201()
+    runs = list(matrix.runs.values())
+    if not runs or not runs[0].benchmark:
+        return None
+    names = list(runs[0].accuracy)
+    archs = np.array([[int(digit) for digit in name] for name in names])
+
+    def effects(values: Iterable[float]) -> np.ndarray:
+        ranks = 100.0 * stats.rankdata(list(values)) / len(names)
+        return kk.evaluation.operation_effects(archs, ranks)
+
+    try:
+        benchmark = effects(runs[0].benchmark[name] for name in names)
+    except ValueError:  # the architectures do not determine them
+        return None
+    return {
+        "edges": [f"{source}→{target}" for source, target in space.edges],
+        "operations": list(space.operations),
+        "benchmark": benchmark.tolist(),
+        "variants": {
+            variant: np.mean(
+                [effects(run.accuracy[name] for name in names) for run in found], axis=0
+            ).tolist()
+            for variant in dict.fromkeys(variant for variant, _ in sorted(matrix.runs))
+            if (found := matrix.of(variant))
+        },
+    }
 
 
 def compute(matrix: Matrix, table: str | None = None) -> dict[str, Any]:

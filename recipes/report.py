@@ -30,6 +30,7 @@ from _evidence import (
     paper_tables,
     ranking,
     spread,
+    worth_of_operations,
 )
 from _evidence_figures import (
     PIXEL_RATIO,
@@ -37,6 +38,7 @@ from _evidence_figures import (
     draw_ranking,
     draw_samplers,
     draw_scratch,
+    draw_worth,
     ranked_variants,
     render,
 )
@@ -265,7 +267,10 @@ def equivalents(matrix: Matrix, scratch: dict[str, Any]) -> float | None:
 
 
 def figures(
-    matrix: Matrix, effect_rows: list[dict], scratch: list[dict]
+    matrix: Matrix,
+    effect_rows: list[dict],
+    scratch: list[dict],
+    worth: dict[str, Any] | None,
 ) -> dict[str, dict[str, bytes]]:
     """Draw what can be drawn: name -> theme -> PNG."""
     found = {}
@@ -276,6 +281,9 @@ def figures(
     if variants:
         size = (5.0 * len(variants), 4.4)
         found["ranking"] = render(draw_ranking(matrix, variants), size)
+    if worth and variants:
+        drawing = draw_worth(worth, "nor_conv_3x3", variants)
+        found["worth"] = render(drawing, (9.0, 3.8))
     if matrix.of(METHOD, "fairnas"):
         drawing = draw_samplers(matrix, METHOD, "fairnas")
         found["figure_7"] = render(drawing, (10.0, 4.2))
@@ -299,6 +307,7 @@ def build(settings: Settings) -> tuple[dict[str, Any], dict[str, dict[str, bytes
         }
         for one in find_scratch(settings, matrix)
     ]
+    worth = worth_of_operations(matrix)
     context = {
         "name": settings.matrix.name,
         "base": matrix.plan["base"],
@@ -316,12 +325,13 @@ def build(settings: Settings) -> tuple[dict[str, Any], dict[str, dict[str, bytes
             for table, row in paper_tables()
             if table == "Table 4"
         },
+        "worth": worth,
         "scratch": scratch,
         "compute": compute(matrix),
         "rows": matrix.plan["rows"],
         "missing": matrix.missing,
     }
-    return context, figures(matrix, effect_rows, scratch)
+    return context, figures(matrix, effect_rows, scratch, worth)
 
 
 def render_page(context: dict[str, Any], pictures: dict[str, dict[str, bytes]]) -> str:

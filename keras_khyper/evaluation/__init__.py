@@ -1,6 +1,7 @@
 """Evaluating subnets and comparing them with benchmark tables."""
 
 from keras_khyper.evaluation.comparison import paired_comparison
+from keras_khyper.evaluation.effects import operation_effects
 from keras_khyper.evaluation.evaluator import SubnetEvaluator
 from keras_khyper.evaluation.statistics import (
     bootstrap_interval,
@@ -17,6 +18,7 @@ __all__ = [
     "SubnetEvaluator",
     "bootstrap_interval",
     "kendall_tau",
+    "operation_effects",
     "paired_comparison",
     "precision_at_k",
     "spearman",

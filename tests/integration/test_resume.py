@@ -24,7 +24,7 @@ pytestmark = [
 ]
 
 RECIPE = pathlib.Path(__file__).resolve().parents[2] / "recipes" / "nas_bench_201.py"
-EPOCHS = 4
+EPOCHS = 3
 # Relative, of the losses of every epoch.
 TOLERANCE = 1e-5
 

@@ -356,6 +356,28 @@ def test_ceiling(files, page):
     assert [row[1].split()[0] for row in cells] == ["-", *gaps]
 
 
+def test_worth_of_a_convolution(files, page):
+    edges = ["0→1", "0→2", "1→2", "0→3", "1→3", "2→3"]
+    assert page.tables["worth-table"][0] == ["", *edges]
+    rows = page.rows("worth-table")
+    assert set(rows) == {"benchmark", *FINISHED}
+    expected = {"benchmark": [files.benchmark]}
+    expected |= {
+        variant: [files.accuracy[variant, seed][:NUM] for seed in seeds]
+        for variant, seeds in FINISHED.items()
+    }
+    # Normal equations with none as every edge's reference, solved by hand.
+    archs = files.archs[:NUM]
+    columns = [np.ones(NUM)]
+    columns += [archs[:, edge] == op for edge in range(6) for op in range(1, 5)]
+    design = np.array(columns, float).T
+    for name, values in expected.items():
+        ranks = [100 * stats.rankdata(one) / NUM for one in values]
+        solution = np.linalg.solve(design.T @ design, design.T @ np.mean(ranks, axis=0))
+        convolutions = solution[1:].reshape(6, 4)[:, 2]
+        assert rows[name] == [f"{worth:+.1f}" for worth in convolutions]
+
+
 def test_compute_counts_a_shared_run_once(files, page):
     rows = page.rows("compute-table")
     finished = sum(map(len, FINISHED.values()))
@@ -418,7 +440,7 @@ def test_scale_stands_on_top(page, made):
 
 def test_the_page_stands_alone(page, made):
     text = (made / "report.html").read_text()
-    names = {"effects", "ranking", "figure_7", "figure_6_0"}
+    names = {"effects", "ranking", "worth", "figure_7", "figure_6_0"}
     assert {file.stem for file in made.glob("*.png")} == names
     assert len(page.images) == len(names)
     for picture in page.images:
