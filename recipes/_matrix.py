@@ -1,6 +1,7 @@
 """The paper's tables over NAS-Bench-201 as runs of nas_bench_201.py (§4.1, A.2).
 
-And one table that is not the paper's: attempts to do better than its recipe.
+And tables that are not the paper's: generators without distillation, longer training,
+attempts to do better than its recipe.
 """
 
 import dataclasses
@@ -128,6 +129,8 @@ def tables(base: Settings) -> tuple[Table, ...]:
     shots = [max(1, base.num_shots * share // 8) for share in (1, 2, 4, 8)]
     faster = {"learning_rate": 2 * base.learning_rate}
     beyond = (*BEYOND, Entry("learning rate x 2", None, "learning_rate_2", faster))
+    longer = {"epochs": 4 * base.epochs}
+    suffix = f"epochs_{longer['epochs']}"
     return (
         Table(
             "table_2",
@@ -191,6 +194,27 @@ def tables(base: Settings) -> tuple[Table, ...]:
                     "Kshot-Hypernet", None, "no_distillation", {"distillation": False}
                 ),
             ),
+            optional=True,
+        ),
+        Table(
+            "length",
+            f"Length of training: {longer['epochs']} epochs",
+            (
+                Entry(
+                    "weight sharing",
+                    None,
+                    f"shared_{suffix}",
+                    {"generator": "shared", **longer},
+                ),
+                Entry(
+                    "Kshot-Hypernet w/o KD",
+                    None,
+                    f"no_distillation_{suffix}",
+                    {"distillation": False, **longer},
+                ),
+                Entry("Kshot-Hypernet", None, f"kshot_hypernet_{suffix}", longer),
+            ),
+            seeded=False,
             optional=True,
         ),
         Table(
