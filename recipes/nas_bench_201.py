@@ -208,6 +208,7 @@ def make_supernet(settings: Settings, data: Any) -> Any:
         num_shots=settings.num_shots,
         scaling=settings.scaling,
         seed=settings.seed,
+        coefficient_spread=settings.coefficient_spread,
     )
     supernet.build((None, *data.image_shape))
     compile_supernet(

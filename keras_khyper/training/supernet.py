@@ -50,7 +50,16 @@ class Supernet(ArchitectureMeaning, backend.SupernetTrainer, keras.Model):
         num_shots: Size of the weight dictionaries (N in the paper).
         scaling: How generators start, see `KShotHypernetKernel`.
         seed: Seed of the samplers' random state.
+        coefficient_spread: Above 0 kernels branch: the coefficients' logits differ
+            between architectures from the start, with this standard deviation, and
+            all entries of a dictionary start equal. Under `CoefficientWarmup` all
+            architectures then train one kernel; behind it each trains its own mixture,
+            and two share less the more operations they differ in. 0 in the paper.
         **kwargs: Passed to `keras.Model`.
+
+    Raises:
+        ValueError: ``coefficient_spread`` is not 0 for a generator without
+            coefficients to spread.
 
     Call arguments:
         inputs: Images [B, H, W, channels].
@@ -74,6 +83,7 @@ class Supernet(ArchitectureMeaning, backend.SupernetTrainer, keras.Model):
         num_shots=64,
         scaling="orthogonal",
         seed=None,
+        coefficient_spread=0.0,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -83,6 +93,7 @@ class Supernet(ArchitectureMeaning, backend.SupernetTrainer, keras.Model):
         self.num_shots = num_shots
         self.scaling = scaling
         self.seed = seed
+        self.coefficient_spread = coefficient_spread
         self.image_shape = None
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.encoder = self._make_encoder()
@@ -119,12 +130,23 @@ class Supernet(ArchitectureMeaning, backend.SupernetTrainer, keras.Model):
             self.scaling,
             num_kernels,
             depthwise,
+            equal_start=self.coefficient_spread > 0,
         )
 
     def _make_encoder(self):
         # What the generators read, and nothing where they read nothing.
         probe = self.make_generator()
-        options = {"scaling": self.scaling, "name": "encoder"}
+        if self.coefficient_spread and probe.num_shots < 2:
+            raise ValueError(
+                "coefficient_spread needs a generator that mixes two shots or more. "
+                f"Received: coefficient_spread={self.coefficient_spread}, "
+                f"generator={self.generator!r}, num_shots={self.num_shots}"
+            )
+        options = {
+            "scaling": self.scaling,
+            "coefficient_spread": self.coefficient_spread,
+            "name": "encoder",
+        }
         if probe.uses_features:
             return ArchitectureEncoder(self.rank, probe.num_shots, **options)
         if probe.uses_coefficients:
