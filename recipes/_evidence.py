@@ -294,10 +294,13 @@ def worth_of_operations(matrix: Matrix) -> dict[str, Any] | None:
         "benchmark": benchmark.tolist(),
         "variants": {
             variant: np.mean(
-                [effects(run.accuracy[name] for name in names) for run in found], axis=0
+                [
+                    effects(run.accuracy[name] for name in names)
+                    for run in matrix.of(variant)
+                ],
+                axis=0,
             ).tolist()
-            for variant in dict.fromkeys(variant for variant, _ in sorted(matrix.runs))
-            if (found := matrix.of(variant))
+            for variant in sorted({variant for variant, _ in matrix.runs})
         },
     }
 
