@@ -8,7 +8,6 @@ With KERAS_BACKEND set, pytest runs as it always does (needed for --pdb and
 --junitxml).
 """
 
-import functools
 import os
 import re
 import subprocess
@@ -87,11 +86,12 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
         return None
     start = time.monotonic()
     stop = threading.Event()
+    quick_xla = _quick_xla()
 
     def run(job: str) -> tuple[int, str] | None:
         if stop.is_set():
             return None
-        code, closing = _run_job(job, config)
+        code, closing = _run_job(job, config, quick_xla)
         if code == pytest.ExitCode.INTERRUPTED or (
             code == pytest.ExitCode.TESTS_FAILED and config.getoption("maxfail")
         ):
@@ -107,7 +107,7 @@ def _num_jobs() -> int:
     return min(2, os.cpu_count() or 1)
 
 
-def _run_job(job: str, config: pytest.Config) -> tuple[int, str]:
+def _run_job(job: str, config: pytest.Config, quick_xla: str) -> tuple[int, str]:
     """Run the same command line under a job's backend: exit code and closing line."""
     environment = {**os.environ, "KERAS_BACKEND": JOBS[job], _JOB: job}
     environment["PYTHONUNBUFFERED"] = "1"
@@ -119,7 +119,7 @@ def _run_job(job: str, config: pytest.Config) -> tuple[int, str]:
     # Tiny graphs that run once: JAX compiles them in two thirds of the time.
     environment.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     if "XLA_FLAGS" not in environment:
-        environment["XLA_FLAGS" if JOBS[job] == "jax" else _JAX_FLAGS] = _quick_xla()
+        environment["XLA_FLAGS" if JOBS[job] == "jax" else _JAX_FLAGS] = quick_xla
     command = [sys.executable, "-m", "pytest", *config.invocation_params.args]
     # A cache for each, or a test that fails on one backend only is forgotten.
     command += ["-o", f"cache_dir=.pytest_cache/{job}"]
@@ -144,7 +144,6 @@ def _run_job(job: str, config: pytest.Config) -> tuple[int, str]:
     return process.returncode, closing
 
 
-@functools.cache
 def _quick_xla() -> str:
     """Flags for quick compilation; none where this JAX ends on an unknown one."""
     flags = " ".join(_XLA_FLAGS)

@@ -262,14 +262,18 @@ def ranking(matrix: Matrix) -> list[dict[str, Any]]:
     return found
 
 
-def worth_of_operations(matrix: Matrix) -> dict[str, Any] | None:
-    """Return what an operation on an edge is worth, in ranks, to each variant.
+def worth_by_edge(matrix: Matrix, operation: str) -> dict[str, Any] | None:
+    """Return what an operation is worth over none on each edge, to each variant.
+
+    Args:
+        matrix: The matrix.
+        operation: Its name.
 
     Returns:
         None without runs, without the table's accuracies, or with too few random
-        architectures; else `edges`, `operations`, `benchmark` [D, K], `variants`:
-        name -> [D, K], mean over seeds. Effects are those of
-        `keras_khyper.evaluation.operation_effects` on ranks in percent of n.
+        architectures; else `operation`, `edges`, `benchmark` [D] and `variants`:
+        name -> [D], mean over seeds. In percent of the ranks, differences of
+        `keras_khyper.evaluation.operation_effects`.
     """
     import keras_khyper as kk
 
@@ -279,26 +283,24 @@ def worth_of_operations(matrix: Matrix) -> dict[str, Any] | None:
         return None
     names = list(runs[0].accuracy)
     archs = np.array([[int(digit) for digit in name] for name in names])
+    places = [space.operations.index(name) for name in (operation, "none")]
 
-    def effects(values: Iterable[float]) -> np.ndarray:
-        ranks = 100.0 * stats.rankdata(list(values)) / len(names)
-        return kk.evaluation.operation_effects(archs, ranks)
+    def worth(values: dict[str, float]) -> np.ndarray:
+        ranks = 100.0 * stats.rankdata([values[name] for name in names]) / len(names)
+        ours, none = kk.evaluation.operation_effects(archs, ranks)[:, places].T
+        return ours - none
 
     try:
-        benchmark = effects(runs[0].benchmark[name] for name in names)
-    except ValueError:  # the architectures do not determine them
+        benchmark = worth(runs[0].benchmark)
+    except ValueError:  # the architectures do not determine it
         return None
     return {
+        "operation": operation,
         "edges": [f"{source}→{target}" for source, target in space.edges],
-        "operations": list(space.operations),
         "benchmark": benchmark.tolist(),
         "variants": {
             variant: np.mean(
-                [
-                    effects(run.accuracy[name] for name in names)
-                    for run in matrix.of(variant)
-                ],
-                axis=0,
+                [worth(run.accuracy) for run in matrix.of(variant)], axis=0
             ).tolist()
             for variant in sorted({variant for variant, _ in matrix.runs})
         },

@@ -304,17 +304,13 @@ def draw_scratch(points: Sequence[dict[str, Any]], epochs: int) -> Callable:
     return draw
 
 
-def draw_worth(
-    worth: dict[str, Any], operation: str, variants: Sequence[str]
-) -> Callable:
+def draw_worth(worth: dict[str, Any], variants: Sequence[str]) -> Callable:
     """Return what an operation is worth over none, by edge: benchmark and variants.
 
     Args:
-        worth: Of `_evidence.worth_of_operations`.
-        operation: The operation.
+        worth: Of `_evidence.worth_by_edge`.
         variants: Which to draw, at most two.
     """
-    place = worth["operations"].index(operation)
     rows = {"benchmark": worth["benchmark"]}
     rows |= {f"{name}, no retraining": worth["variants"][name] for name in variants}
 
@@ -323,11 +319,10 @@ def draw_worth(
         width = 0.8 / len(rows)
         edges = np.arange(len(worth["edges"]))
         colors = (theme.muted, *theme.colors)
-        for index, (name, effects) in enumerate(rows.items()):
-            effects = np.array(effects)
+        for index, (name, heights) in enumerate(rows.items()):
             axes.bar(
                 edges + (index - (len(rows) - 1) / 2) * width,
-                effects[:, place] - effects[:, worth["operations"].index("none")],
+                heights,
                 0.92 * width,
                 color=colors[index],
                 label=name,
@@ -336,7 +331,7 @@ def draw_worth(
         axes.set_xticks(edges, worth["edges"])
         axes.grid(visible=False, axis="x")
         axes.set_xlabel("edge of the cell")
-        axes.set_ylabel(f"{operation} minus none [% of the ranks]")
+        axes.set_ylabel(f"{worth['operation']} minus none [% of the ranks]")
         axes.legend(loc="upper right")
 
     return draw

@@ -30,7 +30,7 @@ from _evidence import (
     paper_tables,
     ranking,
     spread,
-    worth_of_operations,
+    worth_by_edge,
 )
 from _evidence_figures import (
     PIXEL_RATIO,
@@ -282,7 +282,7 @@ def figures(
         size = (5.0 * len(variants), 4.4)
         found["ranking"] = render(draw_ranking(matrix, variants), size)
     if worth and variants:
-        drawing = draw_worth(worth, "nor_conv_3x3", variants)
+        drawing = draw_worth(worth, variants)
         found["worth"] = render(drawing, (9.0, 3.8))
     if matrix.of(METHOD, "fairnas"):
         drawing = draw_samplers(matrix, METHOD, "fairnas")
@@ -307,7 +307,7 @@ def build(settings: Settings) -> tuple[dict[str, Any], dict[str, dict[str, bytes
         }
         for one in find_scratch(settings, matrix)
     ]
-    worth = worth_of_operations(matrix)
+    worth = worth_by_edge(matrix, "nor_conv_3x3")
     context = {
         "name": settings.matrix.name,
         "base": matrix.plan["base"],

@@ -72,7 +72,7 @@ def test_the_mixture_of_all_candidates_has_equal_coefficients(name):
 
 
 def test_architectures_share_less_the_more_they_differ():
-    """Cosines of lognormal coefficients: exp(-spread^2 * differing / decisions)."""
+    """Cosines of lognormal coefficients whose logits correlate as the encodings do."""
     keras.utils.set_random_seed(1)
     shots = 4000
     encoder = SimplexNet(shots, coefficient_spread=SPREAD)
