@@ -6,6 +6,7 @@ from keras_khyper.evaluation.evaluator import SubnetEvaluator
 from keras_khyper.evaluation.statistics import (
     bootstrap_interval,
     kendall_tau,
+    mean_rank,
     precision_at_k,
     spearman,
     summarize,
@@ -18,6 +19,7 @@ __all__ = [
     "SubnetEvaluator",
     "bootstrap_interval",
     "kendall_tau",
+    "mean_rank",
     "operation_effects",
     "paired_comparison",
     "precision_at_k",

@@ -61,6 +61,35 @@ def spearman(a: ArrayLike, b: ArrayLike) -> float:
     return float(stats.spearmanr(a, b).statistic)
 
 
+def mean_rank(*scores: ArrayLike) -> np.ndarray:
+    """Ranks architectures by several predictors at once (Borda's count).
+
+    Predictors of other scales, such as a supernet's accuracies and FLOPs, count the
+    same: only their order matters.
+
+    Args:
+        *scores: real numbers `[n]`, n >= 2, each higher for what should be better.
+
+    Returns:
+        float64 `[n]`, the mean over predictors of each one's rank, 1 (lowest) to n;
+        equal scores share their mean rank.
+
+    Raises:
+        ValueError: if there is no predictor, shapes differ, n < 2 or a value is not
+            finite.
+
+    Example:
+        >>> import keras_khyper as kk
+        >>> kk.evaluation.mean_rank([0.5, 0.6, 0.7], [30e6, 90e6, 60e6]).tolist()
+        [1.0, 2.5, 2.5]
+    """
+    if not scores:
+        raise ValueError("`mean_rank` needs at least one predictor. Received: none")
+    named = {f"scores[{place}]": score for place, score in enumerate(scores)}
+    ranks = [stats.rankdata(score) for score in check_paired(named)]
+    return np.mean(ranks, axis=0)
+
+
 def top_k_regret(predicted: ArrayLike, true: ArrayLike, k: int = 1) -> float:
     """What is lost by choosing the best of the predicted top k.
 

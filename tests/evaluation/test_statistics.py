@@ -68,6 +68,24 @@ def test_spearman_equals_the_correlation_of_mean_ranks():
     assert statistics.spearman([1, 2, 3], [1, 8, 27]) == pytest.approx(1.0)
 
 
+def test_mean_rank_equals_counting():
+    rng = np.random.default_rng(0)
+    accuracy = rng.integers(5, size=40)  # ties
+    flops = rng.choice([3e6, 9e6, 27e6], size=40)
+    noise = rng.normal(size=40)
+    scores = [accuracy, flops, noise]
+    expected = sum(mean_ranks(score) for score in scores) / 3
+    np.testing.assert_allclose(statistics.mean_rank(*scores), expected, atol=1e-12)
+    np.testing.assert_array_equal(statistics.mean_rank([0.1, 0.3, 0.2]), [1, 3, 2])
+
+
+def test_mean_rank_of_nothing():
+    with pytest.raises(ValueError, match="at least one predictor"):
+        statistics.mean_rank()
+    with pytest.raises(ValueError, match=r"scores\[1\]\.shape=\(3,\)"):
+        statistics.mean_rank([1.0, 2.0], [1.0, 2.0, 3.0])
+
+
 def test_constant_input_has_no_rank_correlation():
     for correlation in (statistics.kendall_tau, statistics.spearman):
         assert math.isnan(correlation([1.0, 1.0, 1.0], [1, 2, 3]))

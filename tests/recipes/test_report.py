@@ -303,6 +303,19 @@ def test_table_4(files, page, made):
     assert row["flops"]["advantage"] == pytest.approx(
         row["kendall_tau"] - row["flops"]["kendall_tau"]
     )
+    # What FLOPs rank is the number of convolutions, a 3x3 counting nine times.
+    archs = files.archs[:NUM]
+    flops = (archs == 2).sum(axis=1) + 9 * (archs == 3).sum(axis=1)
+    both = stats.rankdata(files.accuracy["shared", 1][:NUM]) + stats.rankdata(flops)
+    together, alone = (
+        stats.kendalltau(score, files.benchmark)[0] for score in (both, flops)
+    )
+    assert row["combined"]["kendall_tau"] == pytest.approx(together)
+    assert row["combined"]["advantage"] == pytest.approx(together - alone)
+    low, high = row["combined"]["advantage_interval"]
+    assert low < together - alone < high
+    assert shared[4] == f"{together:.3f}"
+    assert shared[5] == f"{together - alone:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 def test_figure_7(files, page):
