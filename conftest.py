@@ -37,6 +37,7 @@ BACKEND_FREE = (
     "data/test_arrays.py",
     "data/test_augmentation.py",
     "data/test_imagenet16.py",
+    "data/test_loaders.py",
     "data/test_splits.py",
     "benchmarks/test_exported_latency.py",
     "benchmarks/test_floor.py",

@@ -165,7 +165,12 @@ def load_benchmark_images(settings: Any) -> Any:
 
 
 def augmented_batches(
-    data: Any, batch_size: int, seed: int, repeats: int = 1, limit: int | None = None
+    data: Any,
+    batch_size: int,
+    seed: int,
+    repeats: int = 1,
+    limit: int | None = None,
+    crop_epochs: int | None = None,
 ) -> Any:
     """Return training batches with the benchmark's augmentation.
 
@@ -175,6 +180,7 @@ def augmented_batches(
         seed: Of order and augmentation.
         repeats: As in `keras_khyper.data.AugmentedBatches`.
         limit: Use only so many images.
+        crop_epochs: As in `keras_khyper.data.AugmentedBatches`.
     """
     import keras_khyper as kk
 
@@ -188,6 +194,7 @@ def augmented_batches(
         flip=data.name != "mnist_5k",  # a mirrored digit is none
         seed=seed,
         repeats=repeats,
+        crop_epochs=crop_epochs,
     )
 
 

@@ -128,11 +128,13 @@ def tables(base: Settings) -> tuple[Table, ...]:
     ranks = [max(1, base.rank * share // 4) for share in (1, 2, 4)]
     shots = [max(1, base.num_shots * share // 8) for share in (1, 2, 4, 8)]
     faster = {"learning_rate": 2 * base.learning_rate}
+    uncropped = {"uncropped_epochs": max(1, base.epochs // 5)}
     branching = {"coefficient_spread": 1.0, "warmup_epochs": max(1, base.epochs // 2)}
     several = {"generator": "kshot", "num_shots": max(2, base.num_shots // 2)}
     beyond = (
         *BEYOND,
         Entry("learning rate x 2", None, "learning_rate_2", faster),
+        Entry("whole images in the last fifth", None, "uncropped", uncropped),
         Entry("branching at half time", None, "branching", branching),
         Entry(
             f"K-shot (N = {several['num_shots']}), branching at half time",

@@ -44,6 +44,7 @@ from _common import (
     load_benchmark_images,
     open_folder,
     provenance,
+    setting_defaults,
     write_json,
     write_text,
 )
@@ -69,6 +70,8 @@ class Settings:
     channels: int = 16
     num_cells: int = 5
     epochs: int = 200
+    uncropped_epochs: int = 0
+    """Last epochs whose images are whole, not cropped."""
     batch_size: int = 256
     learning_rate: float = 0.1
     weight_decay: float = 5e-4
@@ -108,6 +111,7 @@ PROTOCOL = (
     "channels",
     "num_cells",
     "epochs",
+    "uncropped_epochs",
     "batch_size",
     "learning_rate",
     "weight_decay",
@@ -162,9 +166,10 @@ def run_name(settings: Settings) -> str:
         return settings.name
     size = settings.image_size or "full"
     images = settings.train_size or "all"
+    whole = f"_whole{settings.uncropped_epochs}" if settings.uncropped_epochs else ""
     return (
         f"from_scratch_c{settings.channels}_n{settings.num_cells}_px{size}"
-        f"_e{settings.epochs}_{images}"
+        f"_e{settings.epochs}{whole}_{images}"
     )
 
 
@@ -307,7 +312,11 @@ def train_network(settings: Settings, data: Any, arch: str, seed: int) -> dict:
     keras.utils.set_random_seed(seed)
     network = make_network(settings, data, arch)
     batches = augmented_batches(
-        data, settings.batch_size, seed, limit=settings.train_size
+        data,
+        settings.batch_size,
+        seed,
+        limit=settings.train_size,
+        crop_epochs=settings.epochs - settings.uncropped_epochs,
     )
     history = fit(settings, network, batches)
     logits = network.predict(
@@ -391,7 +400,8 @@ def main(settings: Settings) -> None:
         )
     folder = settings.runs / run_name(settings)
     protocol = {key: getattr(settings, key) for key in PROTOCOL}
-    open_folder(folder, protocol | {"backend": keras.backend.backend()}, "name")
+    identity = protocol | {"backend": keras.backend.backend()}
+    open_folder(folder, identity, "name", setting_defaults(settings))
     train_missing(settings, data, groups, folder)
     summary = summarize(groups, settings.seeds, read_results(folder), table, data)
     path = settings.output / f"{run_name(settings)}.json"

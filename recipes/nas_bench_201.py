@@ -71,6 +71,8 @@ class Settings(SupernetSettings):
     fair_sets: int = 1
     """Sets of subnets in each step on each replica; their mean makes the update."""
     epochs: int = 300
+    uncropped_epochs: int = 0
+    """Last epochs whose images are whole, not cropped; not in the paper."""
     warmup_epochs: int | None = None
     """Epochs of equal coefficients; max(1, round(epochs / 60)) if not given."""
     batch_size: int = 256
@@ -233,6 +235,7 @@ def train(settings: Settings, supernet: Any, data: Any, folder: pathlib.Path) ->
         settings.batch_size * settings.replicas // repeats,
         settings.seed,
         repeats,
+        crop_epochs=settings.epochs - settings.uncropped_epochs,
     )
     warmup = settings.warmup_epochs
     if warmup is None:

@@ -70,9 +70,16 @@ def find_scratch(settings: Settings, matrix: Matrix) -> list[dict[str, Any]]:
     for path in paths:
         result = json.loads(path.read_text())
         own = result["settings"]
+        # Older files lack a later setting; all of them cropped to the end.
         same = all(
-            own[key] == base[key]
-            for key in ("data", "image_size", "channels", "num_cells")
+            own.get(key, 0) == base.get(key, 0)
+            for key in (
+                "data",
+                "image_size",
+                "channels",
+                "num_cells",
+                "uncropped_epochs",
+            )
         )
         if same or settings.scratch is not None:
             found.append({"file": path.name, **result})
@@ -185,6 +192,7 @@ def scale_context(matrix: Matrix) -> list[tuple[str, Any, Any]]:
         "channels": "Channels of the first stage",
         "num_cells": "Cells in each of three stages",
         "epochs": "Epochs",
+        "uncropped_epochs": "Of these, with whole images",
         "batch_size": "Batch size on each replica",
         "replicas": "Replicas, each with subnets of its own",
         "learning_rate": "Learning rate",

@@ -120,6 +120,7 @@ def true_labels(stream, indices):
     return [i // PER_CLASS if by_name else i % 3 for i in indices]
 
 
+@pytest.mark.one_backend
 def test_splits_share_no_image_and_have_their_labels(stream):
     parts = {name: split(stream, name) for name in data.image_stream.SPLITS}
     sizes = {name: len(indices) for name, (indices, _) in parts.items()}
@@ -134,6 +135,7 @@ def test_splits_share_no_image_and_have_their_labels(stream):
         assert sorted(parts["test"][0]) == list(range(60, 70))
 
 
+@pytest.mark.one_backend
 def test_an_epoch_reads_every_image_once_in_a_new_order(stream):
     train = sorted(split(stream, "train")[0])
     orders = epochs(stream, 8)
@@ -145,6 +147,7 @@ def test_an_epoch_reads_every_image_once_in_a_new_order(stream):
     assert set().union(*orders) == set(train)
 
 
+@pytest.mark.one_backend
 def test_every_image_and_every_batch_has_draws_of_its_own(tmp_path):
     image_module = pytest.importorskip("PIL.Image")
     pixels = np.arange(20 * 20 * 3, dtype=np.uint32).reshape(20, 20, 3) % 251
@@ -164,6 +167,7 @@ def test_every_image_and_every_batch_has_draws_of_its_own(tmp_path):
     assert len(shares) == 4
 
 
+@pytest.mark.one_backend
 def test_windows_are_shuffled_each_in_its_own_way():
     def order(*seed):
         records = tf.data.Dataset.range(40)
@@ -177,6 +181,7 @@ def test_windows_are_shuffled_each_in_its_own_way():
     np.testing.assert_array_equal(first, order(0, 1))
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("window", [1, 7, 100])
 def test_order_is_drawn_among_files_and_within_windows(prepared, window):
     tfds = pytest.importorskip("tensorflow_datasets")
@@ -199,6 +204,7 @@ def test_order_is_drawn_among_files_and_within_windows(prepared, window):
     assert len(stored) == 55
 
 
+@pytest.mark.one_backend
 def test_nothing_need_be_held_out(prepared, folder):
     stream = data.stream_imagenet(prepared, validation_size=0, name="tiny_images")
     assert (len(stream.train), len(stream.validation)) == (60, 0)
@@ -208,6 +214,7 @@ def test_nothing_need_be_held_out(prepared, folder):
     assert list(stream.evaluation_batches("test", 8, 4)) == []
 
 
+@pytest.mark.one_backend
 def test_a_stream_runs_on_from_epoch_to_epoch(stream):
     steps = stream.steps_per_epoch(5)
     augmentation = make_augmentation(mix_probability=1.0)
@@ -219,6 +226,7 @@ def test_a_stream_runs_on_from_epoch_to_epoch(stream):
             np.testing.assert_array_equal(one[1], other[1])
 
 
+@pytest.mark.one_backend
 def test_batches_follow_the_seed_and_nothing_else(stream):
     augmentation = make_augmentation(mix_probability=1.0)
     keras.utils.set_random_seed(1)
@@ -232,6 +240,7 @@ def test_batches_follow_the_seed_and_nothing_else(stream):
         assert not np.array_equal(one[0], different[0])
 
 
+@pytest.mark.one_backend
 def test_labels_stay_with_their_images(stream):
     for images, labels in batches(stream, 6):
         assert (images.shape, labels.shape) == ((5, 8, 8, 3), (5, 3))
@@ -241,6 +250,7 @@ def test_labels_stay_with_their_images(stream):
         np.testing.assert_allclose(labels, expected, atol=1e-6)
 
 
+@pytest.mark.one_backend
 def test_calibration_images_are_training_images(stream):
     train = set(split(stream, "train")[0])
     images = stream.calibration_images(12, image_size=8, seed=1)

@@ -134,6 +134,7 @@ def test_what_goes_beyond_the_paper_runs_only_by_name(settings):
         "num_shots",
         "sampling_temperature",
         "subnet_loss_weight",
+        "uncropped_epochs",
         "warmup_epochs",
     }
     matrix, default = tables.plan(settings)
