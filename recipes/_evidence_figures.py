@@ -270,12 +270,12 @@ def _sampler_bars(
     axes.set_ylabel("difference of accuracy [points]")
 
 
-def draw_scratch(points: Sequence[dict[str, Any]], epochs: int) -> Callable:
+def draw_scratch(points: Sequence[dict[str, Any]], length: str) -> Callable:
     """Return Figure 6: subnets against the same architectures from scratch.
 
     Args:
         points: Of `_evidence.against_scratch`.
-        epochs: Those networks' training epochs.
+        length: How long those networks were trained.
     """
 
     def draw(figure: Any, theme: Theme) -> None:
@@ -296,7 +296,7 @@ def draw_scratch(points: Sequence[dict[str, Any]], epochs: int) -> Callable:
         ends = [min(values) - 1, max(values) + 1]
         axes.plot(ends, ends, color=theme.muted, linewidth=1, label="equal")
         axes.set_aspect("equal")
-        axes.set_title(f"the same architectures, {epochs} epochs from scratch")
+        axes.set_title(f"the same architectures, {length} from scratch")
         axes.set_xlabel("trained from scratch [%]")
         axes.set_ylabel("subnet without retraining [%]")
         axes.legend(loc="best")

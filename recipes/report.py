@@ -297,7 +297,8 @@ def figures(
         found["figure_7"] = render(drawing, (10.0, 4.2))
     for place, one in enumerate(scratch):
         if one["points"]:
-            drawing = draw_scratch(one["points"], one["settings"]["epochs"])
+            length = num_epochs(one["settings"]["epochs"])
+            drawing = draw_scratch(one["points"], length)
             found[f"figure_6_{place}"] = render(drawing, (5.4, 5.0))
     return found
 
@@ -358,6 +359,7 @@ def render_page(context: dict[str, Any], pictures: dict[str, dict[str, bytes]]) 
         "p": p_value,
         "hours": hours,
         "num": number,
+        "epochs": num_epochs,
     }
     inline: dict[str, dict[str, Any]] = {}
     for name, themes in pictures.items():
@@ -402,6 +404,11 @@ def p_value(value: float) -> str:
 def hours(seconds: float) -> str:
     """Write a duration."""
     return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"
+
+
+def num_epochs(count: int) -> str:
+    """Write a number of epochs."""
+    return f"{count} epoch{'s' * (count != 1)}"
 
 
 def main(settings: Settings) -> None:
