@@ -285,20 +285,15 @@ def _with_flops(run: Run, settings: dict[str, Any]) -> dict[str, Any]:
     macs = kk.profiling.nas_bench_201_macs(
         _as_archs(names), settings["channels"], settings["num_cells"]
     )
-    tau = kk.evaluation.kendall_tau
-
-    def advantage(accuracy: np.ndarray, macs: np.ndarray, true: np.ndarray) -> float:
-        both = kk.evaluation.mean_rank(accuracy, macs)
-        return tau(both, true) - tau(macs, true)
-
-    data = accuracy, macs, true
-    return {
-        "kendall_tau": tau(kk.evaluation.mean_rank(accuracy, macs), true),
-        "advantage": advantage(*data),
-        "advantage_interval": list(
-            kk.evaluation.bootstrap_interval(advantage, *data, num_resamples=200)
-        ),
-    }
+    both = kk.evaluation.summarize(
+        kk.evaluation.mean_rank(accuracy, macs),
+        true,
+        baselines={"flops": macs},
+        num_resamples=200,
+    )
+    flops = both["baselines"]["flops"]
+    compared = {key: flops[key] for key in ("advantage", "advantage_interval")}
+    return {"kendall_tau": both["kendall_tau"], **compared}
 
 
 def _as_archs(names: Iterable[str]) -> np.ndarray:

@@ -16,7 +16,7 @@ import pathlib
 from typing import Any
 
 import tyro
-from _common import RECIPES, RESULTS, RUNS, write_json, write_text
+from _common import RECIPES, RESULTS, RUNS, changed_settings, write_json, write_text
 from _evidence import (
     METHOD,
     Matrix,
@@ -45,7 +45,8 @@ from _evidence_figures import (
 from nas_bench_201 import PRESETS
 
 TEMPLATE = RECIPES / "data" / "report.html.jinja"
-METRICS = ("average", "maximum", "kendall_tau")
+# Also what a setting was before it existed.
+PAPER = dataclasses.asdict(PRESETS["paper"][1])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,28 +61,24 @@ class Settings:
     output: pathlib.Path = RUNS / "report"
 
 
+def plan_settings(matrix: Matrix) -> dict[str, Any]:
+    """Return the settings of a matrix; what an older one lacks has its default."""
+    return {**PAPER, **matrix.plan["settings"]}
+
+
 def find_scratch(settings: Settings, matrix: Matrix) -> list[dict[str, Any]]:
     """Read the result files of from_scratch.py that can be compared with the matrix."""
     paths = settings.scratch
     if paths is None:
         paths = tuple(sorted(RESULTS.glob("from_scratch*.json")))
-    base = matrix.plan["settings"]
+    keys = ("data", "image_size", "channels", "num_cells", "uncropped_epochs")
+    base = plan_settings(matrix)
+    compared = {key: base[key] for key in keys}
     found = []
     for path in paths:
         result = json.loads(path.read_text())
-        own = result["settings"]
-        # Older files lack a later setting; all of them cropped to the end.
-        same = all(
-            own.get(key, 0) == base.get(key, 0)
-            for key in (
-                "data",
-                "image_size",
-                "channels",
-                "num_cells",
-                "uncropped_epochs",
-            )
-        )
-        if same or settings.scratch is not None:
+        changed = changed_settings(result["settings"], compared, PAPER)
+        if not changed or settings.scratch is not None:
             found.append({"file": path.name, **result})
     return found
 
@@ -174,9 +171,7 @@ def cut_short(matrix: Matrix) -> dict[str, Any] | None:
 
 def scale_context(matrix: Matrix) -> list[tuple[str, Any, Any]]:
     """Return (what, in the paper, here): how far the sizes are apart."""
-    paper = dataclasses.asdict(PRESETS["paper"][1])
-    # A matrix of before a setting existed has its default, which is the paper's.
-    ours = {**paper, **matrix.plan["settings"]}
+    ours = plan_settings(matrix)
     rows: list[tuple[str, Any, Any]] = [
         (
             "Data set",
@@ -201,7 +196,7 @@ def scale_context(matrix: Matrix) -> list[tuple[str, Any, Any]]:
         "num_shots": "Shots N",
         "num_archs": "Architectures evaluated",
     }
-    rows += [(label, paper[key], ours[key]) for key, label in names.items()]
+    rows += [(label, PAPER[key], ours[key]) for key, label in names.items()]
     run = next(iter(matrix.runs.values()), None)
     split = run.result["subnets"]["split"] if run else None
     seeds = sorted({seed for _, seed in matrix.runs})

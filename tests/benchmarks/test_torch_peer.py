@@ -206,7 +206,6 @@ def test_one_step_trains_the_same_weights(both, batch, archs):
         assert moved > 10 * TOLERANCE or "offset" in name, name
 
 
-@pytest.mark.one_backend  # the peer is what is compiled
 @pytest.mark.slow
 def test_the_compiled_step_trains_the_same_weights(both, batch):
     results = step_of_both(both, batch, fair_archs(3), compiled=True)
