@@ -3,7 +3,7 @@
     python benchmarks/run_all.py
     python benchmarks/run_all.py --scripts evaluate latency
     python benchmarks/run_all.py --scripts             # only prints the table
-    python benchmarks/run_all.py --smoke               # tiny sizes, about 3 minutes
+    python benchmarks/run_all.py --smoke               # tiny sizes, about 2 minutes
 
 Each script runs in a process of its own, one after the other, and writes its file
 to benchmarks/results. The table holds the ratios of every file there, also those
@@ -33,7 +33,7 @@ _TINY_EVALUATION = f"{_TINY_SUPERNET} --calibration 8 --validation 8"
 SCRIPTS = {
     "step": (
         "--groups peer floor generation routing memory backends",
-        f"{_TINY_SUPERNET} --groups memory floor --batch 2 --rounds 1 --steps 1 "
+        f"{_TINY_SUPERNET} --groups memory --batch 2 --rounds 1 --steps 1 "
         "--backends tensorflow",
     ),
     "evaluate": ("", f"{_TINY_EVALUATION} --num-archs 10 --static-archs 1"),
@@ -47,11 +47,11 @@ SCRIPTS = {
         "",
         f"{_TINY_SUPERNET} --crop-padding 1 --batches 2 --steps 5 --rounds 1",
     ),
-    "latency": ("", f"{_TINY} --archs 3 --rounds 1 --runs 5 --representative 8"),
+    "latency": ("", f"{_TINY} --archs 1 --rounds 1 --runs 5 --representative 8"),
     "mobile_latency": (
         "",
-        "--networks khyper_s mobilenet_v3_large --precisions float32 --image-size 32 "
-        "--rounds 1 --runs 3 --representative 2",
+        "--networks khyper_s --precisions float32 --image-size 32 --rounds 1 --runs 3 "
+        "--representative 2",
     ),
 }
 
