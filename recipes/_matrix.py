@@ -102,12 +102,6 @@ BEYOND = (
     Entry("KD at T = 2", None, "kd_temperature_2", {"distillation_temperature": 2.0}),
     Entry("KD at T = 4", None, "kd_temperature_4", {"distillation_temperature": 4.0}),
     Entry("KD, half true labels", None, "kd_half", {"distillation_weight": 0.5}),
-    Entry(
-        "KD as far as the teacher is right",
-        None,
-        "kd_confidence",
-        {"distillation_weight": "confidence"},
-    ),
     Entry("subnets' losses summed", None, "subnets_sum", {"subnet_loss_weight": 1.0}),
     Entry("subnets' losses mean", None, "subnets_mean", {"subnet_loss_weight": 0.2}),
     Entry("two fair sets", None, "fair_sets_2", {"fair_sets": 2}),
@@ -129,19 +123,10 @@ def tables(base: Settings) -> tuple[Table, ...]:
     shots = [max(1, base.num_shots * share // 8) for share in (1, 2, 4, 8)]
     faster = {"learning_rate": 2 * base.learning_rate}
     uncropped = {"uncropped_epochs": max(1, base.epochs // 5)}
-    branching = {"coefficient_spread": 1.0, "warmup_epochs": max(1, base.epochs // 2)}
-    several = {"generator": "kshot", "num_shots": max(2, base.num_shots // 2)}
     beyond = (
         *BEYOND,
         Entry("learning rate x 2", None, "learning_rate_2", faster),
         Entry("whole images in the last fifth", None, "uncropped", uncropped),
-        Entry("branching at half time", None, "branching", branching),
-        Entry(
-            f"K-shot (N = {several['num_shots']}), branching at half time",
-            None,
-            "kshot_branching",
-            {**several, **branching},
-        ),
     )
     longer = {"epochs": 4 * base.epochs}
     suffix = f"epochs_{longer['epochs']}"

@@ -30,9 +30,6 @@ class SupernetSettings:
     rank: int = 32
     num_shots: int = 64
     scaling: Literal["orthogonal", "normalized", "literal"] = "orthogonal"
-    coefficient_spread: float = 0.0
-    """Of the coefficients' logits between architectures, from the start; above 0 all
-    entries of a dictionary start equal, so that kernels branch after the warm-up."""
     encoder_multiplier: float = 0.001
     """Factor of the encoder's gradients; not in the paper."""
     sampler: Literal["focus_fair", "fairnas", "spos"] = "focus_fair"

@@ -192,7 +192,6 @@ def make_supernet(settings: Settings, task: ImageTask) -> Any:
         settings.num_shots,
         settings.scaling,
         settings.seed,
-        settings.coefficient_spread,
     )
     supernet.build((None, *task.image_shape))
     compile_supernet(

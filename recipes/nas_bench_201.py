@@ -63,9 +63,8 @@ class Settings(SupernetSettings):
     ] = "kshot_hypernet"
     distillation_temperature: float = 1.0
     """Divides logits in the distillation's loss; not in the paper."""
-    distillation_weight: float | Literal["confidence"] = 1.0
-    """Of the soft labels, the rest is the true labels'; not in the paper. `confidence`
-    takes the mean probability that the teacher gives the true labels."""
+    distillation_weight: float = 1.0
+    """Of the soft labels, the rest is the true labels'; not in the paper."""
     subnet_loss_weight: float = 1.0
     """Of the subnets' summed losses; 1 in the paper."""
     fair_sets: int = 1
@@ -210,7 +209,6 @@ def make_supernet(settings: Settings, data: Any) -> Any:
         num_shots=settings.num_shots,
         scaling=settings.scaling,
         seed=settings.seed,
-        coefficient_spread=settings.coefficient_spread,
     )
     supernet.build((None, *data.image_shape))
     compile_supernet(

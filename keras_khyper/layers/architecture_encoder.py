@@ -102,36 +102,24 @@ class CoefficientEncoder(layers.Layer):
     """Base of the encoders: how logits become N mixing coefficients.
 
     A subclass builds its layers, `coefficient_head` among them, and at the end
-    `coefficient_temperature` and, where there is a spread, `coefficient_directions`.
+    `coefficient_temperature`.
 
     Args:
         num_shots: N.
         scaling: One of `SCALINGS`; with ``"literal"`` the coefficients sum to one,
             else they have length one.
-        coefficient_spread: Standard deviation over architectures of what a random
-            linear map of the encoding adds to the logits; 0 adds none. With it two
-            architectures share less the more decisions they differ in, from the
-            start, and the mixture of all candidates has equal coefficients.
         **kwargs: Passed to `keras.layers.Layer`; float32 by default.
 
     Raises:
-        ValueError: ``scaling`` is unknown or ``coefficient_spread`` negative.
+        ValueError: ``scaling`` is unknown.
     """
 
-    def __init__(
-        self, num_shots, scaling="orthogonal", coefficient_spread=0.0, **kwargs
-    ):
+    def __init__(self, num_shots, scaling="orthogonal", **kwargs):
         check_scaling(scaling)
-        if coefficient_spread < 0:
-            raise ValueError(
-                "coefficient_spread must not be negative. Received: "
-                f"{coefficient_spread=}"
-            )
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.num_shots = num_shots
         self.scaling = scaling
-        self.coefficient_spread = coefficient_spread
 
     @property
     def is_literal(self):
@@ -159,27 +147,8 @@ class CoefficientEncoder(layers.Layer):
             trainable=False,
         )
 
-    def add_coefficient_directions(self, encoding_shape):
-        """Return the map [D, K, N] of encodings to logits; None without a spread."""
-        if not self.coefficient_spread:
-            return None
-        decisions, candidates = encoding_shape[-2:]
-        # A one-hot row less its mean has the squared length 1 - 1/K.
-        length = math.sqrt(decisions * (1.0 - 1.0 / candidates))
-        return self.add_weight(
-            name="coefficient_directions",
-            shape=(decisions, candidates, self.num_shots),
-            initializer=keras.initializers.RandomNormal(
-                stddev=self.coefficient_spread / length
-            ),
-        )
-
-    def coefficients(self, logits, arch_encoding):
+    def coefficients(self, logits):
         """Return the coefficients [S, N] of logits [S, N] (Eq. 4)."""
-        if self.coefficient_directions is not None:
-            # DEVIATION (paper §3.2): architectures differ before anything is learned.
-            rows = arch_encoding - 1.0 / arch_encoding.shape[-1]
-            logits += ops.einsum("sdk,dkn->sn", rows, self.coefficient_directions)
         coefficients = ops.softmax(logits / self.coefficient_temperature)
         if self.is_literal:
             return coefficients
@@ -194,7 +163,6 @@ class CoefficientEncoder(layers.Layer):
             **super().get_config(),
             "num_shots": self.num_shots,
             "scaling": self.scaling,
-            "coefficient_spread": self.coefficient_spread,
         }
 
 
@@ -217,14 +185,13 @@ class ArchitectureEncoder(CoefficientEncoder):
         num_shots: N.
         num_blocks: Number of MLP-Mixer blocks.
         scaling: One of `SCALINGS`; all but ``"literal"`` are the same here.
-        coefficient_spread: See `CoefficientEncoder`.
         **kwargs: Passed to `keras.layers.Layer`.
 
     Input shape: [S, D, K], one-hot rows for a subnet, softmax(beta) for the
     teacher. Output: features [S, R, R], coefficients [S, N], both float32.
 
     Raises:
-        ValueError: ``scaling`` is unknown or ``coefficient_spread`` negative.
+        ValueError: ``scaling`` is unknown.
 
     Example:
     >>> encoder = kk.layers.ArchitectureEncoder(rank=32, num_shots=64)
@@ -232,15 +199,9 @@ class ArchitectureEncoder(CoefficientEncoder):
     """
 
     def __init__(
-        self,
-        rank=32,
-        num_shots=64,
-        num_blocks=2,
-        scaling="orthogonal",
-        coefficient_spread=0.0,
-        **kwargs,
+        self, rank=32, num_shots=64, num_blocks=2, scaling="orthogonal", **kwargs
     ):
-        super().__init__(num_shots, scaling, coefficient_spread, **kwargs)
+        super().__init__(num_shots, scaling, **kwargs)
         self.rank = rank
         self.num_blocks = num_blocks
 
@@ -275,7 +236,6 @@ class ArchitectureEncoder(CoefficientEncoder):
         self.attention = CoefficientAttention(name="attention", dtype=dtype)
         self.attention.build((None, rank, self.num_shots))
         self.coefficient_temperature = self.add_coefficient_temperature()
-        self.coefficient_directions = self.add_coefficient_directions(input_shape)
 
     def call(self, arch_encoding):
         """Encode S architectures."""
@@ -285,7 +245,7 @@ class ArchitectureEncoder(CoefficientEncoder):
             x = block(x)
         x = self.norm(x)
         logits = self.attention(self.coefficient_head(x))  # [S, R, N]
-        coefficients = self.coefficients(ops.mean(logits, axis=1), arch_encoding)
+        coefficients = self.coefficients(ops.mean(logits, axis=1))
         if self.is_literal:
             return x, coefficients
         features = self.base_features + self.feature_head(x)
@@ -313,27 +273,19 @@ class SimplexNet(CoefficientEncoder):
         hidden_units: Of the first dense layer.
         scaling: As in `ArchitectureEncoder`: but for ``"literal"`` the coefficients
             have unit length instead of unit sum.
-        coefficient_spread: See `CoefficientEncoder`.
         **kwargs: Passed to `keras.layers.Layer`.
 
     Input shape: [S, D, K]. Output: None and coefficients [S, N], float32.
 
     Raises:
-        ValueError: ``scaling`` is unknown or ``coefficient_spread`` negative.
+        ValueError: ``scaling`` is unknown.
 
     Example:
     >>> _, coefficients = kk.layers.SimplexNet(12)(space.encode(archs))
     """
 
-    def __init__(
-        self,
-        num_shots,
-        hidden_units=64,
-        scaling="orthogonal",
-        coefficient_spread=0.0,
-        **kwargs,
-    ):
-        super().__init__(num_shots, scaling, coefficient_spread, **kwargs)
+    def __init__(self, num_shots, hidden_units=64, scaling="orthogonal", **kwargs):
+        super().__init__(num_shots, scaling, **kwargs)
         self.hidden_units = hidden_units
 
     def build(self, input_shape):
@@ -345,13 +297,11 @@ class SimplexNet(CoefficientEncoder):
         self.hidden.build((None, decisions * candidates))
         self.coefficient_head = self.make_coefficient_head((None, self.hidden_units))
         self.coefficient_temperature = self.add_coefficient_temperature()
-        self.coefficient_directions = self.add_coefficient_directions(input_shape)
 
     def call(self, arch_encoding):
         """Encode S architectures."""
         flat = ops.reshape(arch_encoding, (ops.shape(arch_encoding)[0], -1))
-        logits = self.coefficient_head(self.hidden(flat))
-        return None, self.coefficients(logits, arch_encoding)
+        return None, self.coefficients(self.coefficient_head(self.hidden(flat)))
 
     def get_config(self):
         """Return the constructor's arguments."""

@@ -146,39 +146,6 @@ class OrthogonalDictionary(keras.initializers.RandomNormal):
         return {"gain": self.gain, "seed": super().get_config()["seed"]}
 
 
-@keras.saving.register_keras_serializable(package="keras_khyper")
-class EqualEntries(keras.initializers.Initializer):
-    """A dictionary of N equal entries, whose sum / sqrt(N) is one drawn entry.
-
-    Args:
-        initializer: Draws dictionaries of one entry.
-        axis: Of the N entries, counted from the end.
-
-    Example:
-    >>> normal = keras.initializers.RandomNormal()
-    >>> dictionary = EqualEntries(normal, -5)((12, 3, 3, 16, 16))
-    """
-
-    def __init__(self, initializer, axis):
-        self.initializer = keras.initializers.get(initializer)
-        self.axis = axis
-
-    def __call__(self, shape, dtype=None):
-        """Draw one entry and repeat it."""
-        shots = shape[self.axis]
-        single = list(shape)
-        single[self.axis] = 1
-        entry = self.initializer(tuple(single), dtype)
-        return ops.repeat(entry, shots, axis=self.axis) / math.sqrt(shots)
-
-    def get_config(self):
-        """Return the constructor's arguments."""
-        return {
-            "initializer": keras.initializers.serialize(self.initializer),
-            "axis": self.axis,
-        }
-
-
 class DictionaryGenerator(KernelGenerator):
     """Base of generators that mix the N entries of a dictionary.
 
@@ -187,8 +154,6 @@ class DictionaryGenerator(KernelGenerator):
     Args:
         num_shots: N.
         scaling: One of `SCALINGS`.
-        equal_start: Whether all entries start equal, so that kernels of different
-            coefficients part only by what they learn; not in the paper.
         **kwargs: Passed to `KernelGenerator`.
 
     Raises:
@@ -197,23 +162,11 @@ class DictionaryGenerator(KernelGenerator):
 
     uses_coefficients = True
 
-    def __init__(self, num_shots, scaling, equal_start=False, **kwargs):
+    def __init__(self, num_shots, scaling, **kwargs):
         check_scaling(scaling)
         super().__init__(**kwargs)
         self.num_shots = num_shots
         self.scaling = scaling
-        self.equal_start = equal_start
-
-    def add_dictionary(self, entry_shape, initializer):
-        """Return the weight [N, *entry_shape], or [E, N, *entry_shape]."""
-        if self.equal_start:
-            initializer = EqualEntries(initializer, -1 - len(entry_shape))
-        return self.add_weight(
-            name="dictionary",
-            shape=(*self.stack_shape, self.num_shots, *entry_shape),
-            initializer=initializer,
-            autocast=False,
-        )
 
     def mix(self, coefficients, entry_shape, index):
         """Return ``sum_n lambda_n A_n`` as [S, *entry_shape] or [E, *entry_shape].
@@ -236,7 +189,6 @@ class DictionaryGenerator(KernelGenerator):
             **super().get_config(),
             "num_shots": self.num_shots,
             "scaling": self.scaling,
-            "equal_start": self.equal_start,
         }
 
 
@@ -287,7 +239,12 @@ class KShotHypernetKernel(DictionaryGenerator):
         self.gain, dictionary, basis_variance = self._initial_scale(
             self.fan_in(kernel_shape), inputs=inputs, columns=columns
         )
-        self.dictionary = self.add_dictionary((inputs, self.rank), dictionary)
+        self.dictionary = self.add_weight(
+            name="dictionary",
+            shape=(*self.stack_shape, self.num_shots, inputs, self.rank),
+            initializer=dictionary,
+            autocast=False,
+        )
         self.basis = self.add_weight(
             name="basis",
             shape=(*self.stack_shape, self.rank, columns),
@@ -417,9 +374,11 @@ class KShotKernel(DictionaryGenerator):
         variance = 2.0 / self.fan_in(kernel_shape)
         if self.scaling == "literal":
             variance *= self.num_shots
-        self.dictionary = self.add_dictionary(
-            self.kernel_shape,
-            keras.initializers.RandomNormal(stddev=math.sqrt(variance)),
+        self.dictionary = self.add_weight(
+            name="dictionary",
+            shape=(*self.stack_shape, self.num_shots, *kernel_shape),
+            initializer=keras.initializers.RandomNormal(stddev=math.sqrt(variance)),
+            autocast=False,
         )
 
     def call(self, features=None, coefficients=None, index=None):
@@ -434,35 +393,26 @@ def _he_normal(fan_in, factor=1.0):
     return keras.initializers.TruncatedNormal(stddev=deviation / TRUNCATED_DEVIATION)
 
 
-# name -> function of (rank, num_shots, dictionary, **options) that makes a generator;
-# `dictionary` are options of `DictionaryGenerator`, `options` of `KernelGenerator`.
+# name -> function of (rank, num_shots, scaling) and the options of `KernelGenerator`.
 GENERATORS = {
-    "shared": lambda rank, num_shots, dictionary, **options: SharedKernel(**options),
-    "kshot": lambda rank, num_shots, dictionary, **options: KShotKernel(
-        num_shots, **dictionary, **options
+    "shared": lambda rank, num_shots, scaling, **options: SharedKernel(**options),
+    "kshot": lambda rank, num_shots, scaling, **options: KShotKernel(
+        num_shots, scaling, **options
     ),
     # Without shots (paper Table 6).
-    "hypernet": lambda rank, num_shots, dictionary, **options: KShotHypernetKernel(
-        rank, 1, **dictionary, **options
+    "hypernet": lambda rank, num_shots, scaling, **options: KShotHypernetKernel(
+        rank, 1, scaling, **options
     ),
-    "kshot_hypernet": lambda rank, num_shots, dictionary, **options: (
-        KShotHypernetKernel(rank, num_shots, **dictionary, **options)
+    "kshot_hypernet": lambda rank, num_shots, scaling, **options: KShotHypernetKernel(
+        rank, num_shots, scaling, **options
     ),
-    "residual_kshot_hypernet": lambda rank, num_shots, dictionary, **options: (
-        ResidualKShotHypernetKernel(rank, num_shots, **dictionary, **options)
+    "residual_kshot_hypernet": lambda rank, num_shots, scaling, **options: (
+        ResidualKShotHypernetKernel(rank, num_shots, scaling, **options)
     ),
 }
 
 
-def make_generator(
-    name,
-    rank,
-    num_shots,
-    scaling,
-    num_kernels=None,
-    depthwise=False,
-    equal_start=False,
-):
+def make_generator(name, rank, num_shots, scaling, num_kernels=None, depthwise=False):
     """Make a kernel generator by its name.
 
     Args:
@@ -472,7 +422,6 @@ def make_generator(
         scaling: One of `SCALINGS`, if the generator has one.
         num_kernels: E, or None for one kernel.
         depthwise: Whether it is for a depthwise convolution.
-        equal_start: Whether the entries of its dictionary, if it has one, start equal.
 
     Raises:
         ValueError: The name is not one of `GENERATORS`.
@@ -481,7 +430,6 @@ def make_generator(
         raise ValueError(
             f"generator must be one of {sorted(GENERATORS)}. Received: generator={name}"
         )
-    dictionary = {"scaling": scaling, "equal_start": equal_start}
     return GENERATORS[name](
-        rank, num_shots, dictionary, num_kernels=num_kernels, depthwise=depthwise
+        rank, num_shots, scaling, num_kernels=num_kernels, depthwise=depthwise
     )

@@ -38,7 +38,6 @@ class NASBench201Supernet(Supernet):
         num_shots: Size of the weight dictionaries (N in the paper).
         scaling: How generators start, see `KShotHypernetKernel`.
         seed: Seed of the samplers' random state.
-        coefficient_spread: See `Supernet`.
         **kwargs: Passed to `keras.Model`.
 
     Input shape: [B, H, W, image channels], H and W multiples of 4. Output
@@ -63,18 +62,10 @@ class NASBench201Supernet(Supernet):
         num_shots=64,
         scaling="orthogonal",
         seed=None,
-        coefficient_spread=0.0,
         **kwargs,
     ):
         super().__init__(
-            NASBench201(),
-            generator,
-            rank,
-            num_shots,
-            scaling,
-            seed,
-            coefficient_spread,
-            **kwargs,
+            NASBench201(), generator, rank, num_shots, scaling, seed, **kwargs
         )
         self.num_classes = num_classes
         self.channels = channels
@@ -197,5 +188,4 @@ class NASBench201Supernet(Supernet):
             "num_shots": self.num_shots,
             "scaling": self.scaling,
             "seed": self.seed,
-            "coefficient_spread": self.coefficient_spread,
         }

@@ -51,7 +51,6 @@ class UIBSupernet(Supernet):
         num_shots: Size of the weight dictionaries (N in the paper).
         scaling: How generators start, see `KShotHypernetKernel`.
         seed: Seed of the samplers' and dropout's random states.
-        coefficient_spread: See `Supernet`.
         **kwargs: Passed to `keras.Model`.
 
     Input shape: [B, H, W, image channels]. Output shape: logits [B, Y].
@@ -83,22 +82,12 @@ class UIBSupernet(Supernet):
         num_shots=64,
         scaling="orthogonal",
         seed=None,
-        coefficient_spread=0.0,
         **kwargs,
     ):
         space = UIBSpace() if space is None else space
         if not isinstance(space, UIBSpace):
             raise TypeError(f"space must be a UIBSpace. Received: space={space!r}")
-        super().__init__(
-            space,
-            generator,
-            rank,
-            num_shots,
-            scaling,
-            seed,
-            coefficient_spread,
-            **kwargs,
-        )
+        super().__init__(space, generator, rank, num_shots, scaling, seed, **kwargs)
         self.num_classes = num_classes
         self.dropout_rate = dropout_rate
         self.share_kernels = share_kernels
@@ -281,7 +270,6 @@ class UIBSupernet(Supernet):
             "num_shots": self.num_shots,
             "scaling": self.scaling,
             "seed": self.seed,
-            "coefficient_spread": self.coefficient_spread,
         }
 
     @classmethod

@@ -11,8 +11,6 @@ from keras_khyper import backend
 
 # Variables that weight decay leaves alone (paper appendix A.1).
 UNDECAYED = frozenset({"gamma", "beta", "bias"})
-# Distillation that weighs as much as the teacher is sure of the true labels.
-CONFIDENCE = "confidence"
 
 
 def supernet_step(model, data):
@@ -40,11 +38,8 @@ def supernet_step(model, data):
     teacher_logits = _update_teacher(model, x, y, sample_weight)
     teacher_logits = ops.cast(teacher_logits, "float32")
     soft_labels = ops.softmax(teacher_logits / model.distillation_temperature)
-    share = model.distillation_weight if model.distillation else 0.0
-    if share == CONFIDENCE:
-        share = _confidence(teacher_logits, y)
     archs = sample_archs(model)
-    _update_subnets(model, x, y, soft_labels, share, sample_weight, archs)
+    _update_subnets(model, x, y, soft_labels, sample_weight, archs)
     return model.get_metrics_result()
 
 
@@ -89,11 +84,11 @@ def _update_teacher(model, x, y, sample_weight):
     return ops.stop_gradient(logits)
 
 
-def _update_subnets(model, x, y, soft_labels, share, sample_weight, archs):
+def _update_subnets(model, x, y, soft_labels, sample_weight, archs):
     variables = _trained_variables(model, with_arch_logits=False)
 
     def mean_loss(logits):
-        return _subnet_loss(model, logits, y, soft_labels, share, sample_weight)
+        return _subnet_loss(model, logits, y, soft_labels, sample_weight)
 
     def summed_loss(logits):
         logits = ops.cast(logits, "float32")  # [S, B, Y]
@@ -130,13 +125,12 @@ def _run_sets(model, x, archs):
     return ops.concatenate(logits)  # [sets * S, B, Y]
 
 
-def _subnet_loss(model, logits, y, soft_labels, share, sample_weight):
-    # The mean over subnets of each one's loss; the soft labels' share is a number, or
-    # a tensor between 0 and 1.
+def _subnet_loss(model, logits, y, soft_labels, sample_weight):
+    # The mean over subnets of each one's loss.
     subnets, batch, classes = logits.shape[0], ops.shape(logits)[1], logits.shape[2]
-    fixed = isinstance(share, (int, float))
+    share = model.distillation_weight if model.distillation else 0.0
     losses = []
-    if not fixed or share > 0:
+    if share > 0:
         # Hinton et al. (2015): gradients keep their size at every temperature.
         temperature = model.distillation_temperature
         flat = ops.reshape(logits, (subnets * batch, classes))
@@ -145,7 +139,7 @@ def _subnet_loss(model, logits, y, soft_labels, share, sample_weight):
         loss = keras.losses.CategoricalCrossentropy(from_logits=True)
         loss = loss(targets, flat / temperature, sample_weight=weights)
         losses.append(share * temperature**2 * loss)
-    if not fixed or share < 1:
+    if share < 1:
         # One by one: the user's loss may sum over the batch.
         parts = [
             model.teacher_loss(y, subnet, sample_weight=sample_weight)
@@ -153,15 +147,6 @@ def _subnet_loss(model, logits, y, soft_labels, share, sample_weight):
         ]
         losses.append((1 - share) * sum(parts) / subnets)
     return sum(losses)
-
-
-def _confidence(teacher_logits, y):
-    # The mean over images of the probability that the teacher gives the true label.
-    probabilities = ops.softmax(teacher_logits)
-    if len(y.shape) == 1:
-        y = ops.one_hot(ops.cast(y, "int32"), probabilities.shape[-1])
-    y = ops.cast(y, probabilities.dtype)
-    return ops.mean(ops.sum(y * probabilities, axis=-1))
 
 
 def _apply(model, gradients, variables, decay):

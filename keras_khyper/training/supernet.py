@@ -24,7 +24,7 @@ from keras_khyper.layers.routes import (
 )
 from keras_khyper.training.architectures import ArchitectureMeaning
 from keras_khyper.training.deployment import materialize
-from keras_khyper.training.step import CONFIDENCE, supernet_step
+from keras_khyper.training.step import supernet_step
 
 
 class Supernet(ArchitectureMeaning, backend.SupernetTrainer, keras.Model):
@@ -50,16 +50,7 @@ class Supernet(ArchitectureMeaning, backend.SupernetTrainer, keras.Model):
         num_shots: Size of the weight dictionaries (N in the paper).
         scaling: How generators start, see `KShotHypernetKernel`.
         seed: Seed of the samplers' random state.
-        coefficient_spread: Above 0 kernels branch: the coefficients' logits differ
-            between architectures from the start, with this standard deviation, and
-            all entries of a dictionary start equal. Under `CoefficientWarmup` all
-            architectures then train one kernel; behind it each trains its own mixture,
-            and two share less the more operations they differ in. 0 in the paper.
         **kwargs: Passed to `keras.Model`.
-
-    Raises:
-        ValueError: ``coefficient_spread`` is not 0 for a generator without
-            coefficients to spread.
 
     Call arguments:
         inputs: Images [B, H, W, channels].
@@ -83,7 +74,6 @@ class Supernet(ArchitectureMeaning, backend.SupernetTrainer, keras.Model):
         num_shots=64,
         scaling="orthogonal",
         seed=None,
-        coefficient_spread=0.0,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -93,7 +83,6 @@ class Supernet(ArchitectureMeaning, backend.SupernetTrainer, keras.Model):
         self.num_shots = num_shots
         self.scaling = scaling
         self.seed = seed
-        self.coefficient_spread = coefficient_spread
         self.image_shape = None
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.encoder = self._make_encoder()
@@ -130,23 +119,12 @@ class Supernet(ArchitectureMeaning, backend.SupernetTrainer, keras.Model):
             self.scaling,
             num_kernels,
             depthwise,
-            equal_start=self.coefficient_spread > 0,
         )
 
     def _make_encoder(self):
         # What the generators read, and nothing where they read nothing.
         probe = self.make_generator()
-        if self.coefficient_spread and probe.num_shots < 2:
-            raise ValueError(
-                "coefficient_spread needs a generator that mixes two shots or more. "
-                f"Received: coefficient_spread={self.coefficient_spread}, "
-                f"generator={self.generator!r}, num_shots={self.num_shots}"
-            )
-        options = {
-            "scaling": self.scaling,
-            "coefficient_spread": self.coefficient_spread,
-            "name": "encoder",
-        }
+        options = {"scaling": self.scaling, "name": "encoder"}
         if probe.uses_features:
             return ArchitectureEncoder(self.rank, probe.num_shots, **options)
         if probe.uses_coefficients:
@@ -341,10 +319,7 @@ class Supernet(ArchitectureMeaning, backend.SupernetTrainer, keras.Model):
                 by it and the loss is multiplied by T^2 (Hinton et al., 2015).
             distillation_weight: w in [0, 1]; the subnets' loss is w times the
                 distillation's plus (1 - w) times ``loss`` on the true labels.
-                ``"confidence"`` takes for w, batch by batch, the mean probability
-                that the teacher gives the true labels: subnets begin with these
-                and turn to the teacher as it learns. Without ``distillation`` it
-                has no effect.
+                Without ``distillation`` it has no effect.
             **kwargs: Passed to `keras.Model.compile`.
 
         Raises:
@@ -356,13 +331,10 @@ class Supernet(ArchitectureMeaning, backend.SupernetTrainer, keras.Model):
                 "fair_sets_per_step must be at least 1. Received: "
                 f"{fair_sets_per_step=}"
             )
-        in_range = distillation_weight == CONFIDENCE or (
-            not isinstance(distillation_weight, str) and 0 <= distillation_weight <= 1
-        )
-        if not distillation_temperature > 0 or not in_range:
+        if not distillation_temperature > 0 or not 0 <= distillation_weight <= 1:
             raise ValueError(
                 "distillation_temperature must be positive and distillation_weight "
-                f"in [0, 1] or {CONFIDENCE!r}. Received: {distillation_temperature=}, "
+                f"in [0, 1]. Received: {distillation_temperature=}, "
                 f"{distillation_weight=}"
             )
         if self.compute_dtype == "float16":

@@ -6,7 +6,6 @@ import pytest
 from supernet_reference import IMAGE_SHAPE, NUM_CLASSES, TinySupernet
 
 
-
 @pytest.fixture
 def policy():
     """Set a policy and put the old one back."""

@@ -199,13 +199,10 @@ class ReferenceStep:
         loss, gradients = differentiate(teacher_loss, variables)
         for variable, value in before:
             variable.assign(value.astype(variable.dtype))
-        teacher_logits = to_numpy(self.supernet(x, training=True))
-        soft_labels = np.exp(teacher_logits / self.temperature)
+        soft_labels = np.exp(
+            to_numpy(self.supernet(x, training=True)) / self.temperature
+        )
         soft_labels /= soft_labels.sum(axis=1, keepdims=True)
-        soft_share = self.soft_share
-        if soft_share == "confidence":
-            odds = np.exp(teacher_logits)
-            soft_share = (odds[np.arange(len(y)), y] / odds.sum(axis=1)).mean()
         if sample_weight is not None:
             soft_labels = soft_labels * sample_weight[:, None]
         targets = ops.convert_to_tensor(soft_labels.astype("float32"))
@@ -221,7 +218,7 @@ class ReferenceStep:
                 soft = cross_entropy(targets, logits / self.temperature)
                 soft = self.temperature**2 * soft
                 hard = cross_entropy(labels, logits)
-                return soft_share * soft + (1 - soft_share) * hard
+                return self.soft_share * soft + (1 - self.soft_share) * hard
 
             subnet, gradients = differentiate(subnet_loss, variables)
             losses.append(subnet)

@@ -161,7 +161,6 @@ CASES = {
         "distillation_temperature": 2.0,
         "weighted": True,
     },
-    "confidence": {"distillation_weight": "confidence"},
     "no soft labels": {"distillation_weight": 0.0},
     "summed over the batch": {"distillation": False, "summed": True},
     "frozen beta": {"train_arch_logits": False, "weight_decay": 0.05},
