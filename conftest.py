@@ -117,13 +117,8 @@ def _run_job(job: str, config: pytest.Config, quick_xla: str) -> tuple[int, str]
     threads = str(max(1, (os.cpu_count() or 1) // _num_jobs()))
     environment.setdefault("OMP_NUM_THREADS", threads)
     environment.setdefault("TF_NUM_INTRAOP_THREADS", threads)
-    # Tiny graphs that run once: JAX compiles them in two thirds of the time, and
-    # none twice, neither in another test nor in another run.
+    # Tiny graphs that run once: JAX compiles them in two thirds of the time.
     environment.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-    programs = config.rootpath / ".pytest_cache" / "jax_programs"
-    environment.setdefault("JAX_COMPILATION_CACHE_DIR", str(programs))
-    environment.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-    environment.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
     if "XLA_FLAGS" not in environment:
         environment["XLA_FLAGS" if JOBS[job] == "jax" else _JAX_FLAGS] = quick_xla
     command = [sys.executable, "-m", "pytest", *config.invocation_params.args]

@@ -278,7 +278,14 @@ def test_parameter_count_formula(size, inputs, outputs, rank, shots):
     assert generator.count_params() == expected
 
 
-@pytest.mark.parametrize("num_shots", [1, 8, 64])
+@pytest.mark.parametrize(
+    "num_shots",
+    [
+        pytest.param(1, marks=pytest.mark.one_backend),
+        pytest.param(8, marks=pytest.mark.one_backend),
+        64,
+    ],
+)
 @pytest.mark.parametrize("scaling", SCALINGS)
 def test_initial_kernel_has_hes_deviation(scaling, num_shots):
     """With the encoder's own outputs at its start (equal coefficients)."""

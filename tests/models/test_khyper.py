@@ -164,6 +164,7 @@ def test_counts_are_table_5s(model):
     assert macs // 100_000_000 / 10 == macs_g
 
 
+@pytest.mark.one_backend
 def test_outputs_with_and_without_the_top():
     network = models.khyper_s(num_classes=7, input_shape=(None, None, 1))
     assert network.output_shape == (None, 7)

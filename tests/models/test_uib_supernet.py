@@ -110,7 +110,7 @@ def test_nothing_is_traced_again(recalibrator):
     "generator, share_kernels",
     [
         ("shared", True),
-        ("kshot", False),
+        pytest.param("kshot", False, marks=pytest.mark.one_backend),
         pytest.param("shared", False, marks=pytest.mark.one_backend),
         pytest.param("kshot", True, marks=pytest.mark.one_backend),
     ],
@@ -142,6 +142,7 @@ def test_shared_kernels_need_fewer_weights():
     assert own - shared == saved
 
 
+@pytest.mark.one_backend
 def test_weights_of_masked_channels_get_no_gradient():
     """Nor kernels of absent blocks, of other structures, or beyond the centre."""
     supernet = tiny_supernet("shared")
@@ -284,13 +285,10 @@ def test_dropout_is_the_teachers_alone():
 
 
 # tests/training compares such steps of a small supernet on every backend.
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     "options",
-    [
-        {},
-        pytest.param({"accumulate_subnets": True}, marks=pytest.mark.one_backend),
-        pytest.param({"paths": True}, marks=pytest.mark.one_backend),
-    ],
+    [{}, {"accumulate_subnets": True}, {"paths": True}],
     ids=["together", "accumulated", "paths"],
 )
 def test_a_step_equals_the_reference(options):
