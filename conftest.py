@@ -21,10 +21,10 @@ import pytest
 # The longest first, so that two lanes end together. The name of a job is that of
 # its backend; "once" runs what BACKEND_FREE lists, whose backend does not matter.
 JOBS = {
-    "jax": "jax",
     "tensorflow": "tensorflow",
-    "torch": "torch",
+    "jax": "jax",
     "once": "tensorflow",
+    "torch": "torch",
 }
 # Paths in tests/ of what no backend computes. A single test, or one of its
 # parameters, has the marker `one_backend` instead: then TensorFlow's job runs it.

@@ -100,17 +100,11 @@ def main():
     rng = np.random.default_rng(0)
     images = rng.normal(size=(2, BATCH, *IMAGE_SHAPE)).astype("float32")
     labels = rng.integers(0, NUM_CLASSES, (2, BATCH))
-    same = images[[0, 0]], labels[[0, 0]]
     print(
         json.dumps(
             {
-                "teacher, different images": compare(
-                    images, labels, FAIR_SETS[[0, 0]], True, 0.1
-                ),
-                "subnets, different images": compare(
-                    images, labels, FAIR_SETS[[0, 0]], False, 0.0
-                ),
-                "subnets, same images": compare(*same, FAIR_SETS, False, 0.0),
+                "teacher": compare(images, labels, FAIR_SETS[[0, 0]], True, 0.1),
+                "subnets": compare(images, labels, FAIR_SETS, False, 0.0),
             }
         )
     )

@@ -35,15 +35,9 @@ def results():
     return json.loads(run.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        "teacher, different images",
-        "subnets, different images",
-        "subnets, same images",
-    ],
-)
+@pytest.mark.parametrize("case", ["teacher", "subnets"])
 def test_step_is_mean_of_replicas(results, case):
+    """Each replica has images of its own, and subnets of its own."""
     result = results[case]
     # The replicas really do different work, and the step really moves weights.
     assert result["replicas_differ"] > 3e-4
