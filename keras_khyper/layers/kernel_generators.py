@@ -168,6 +168,15 @@ class DictionaryGenerator(KernelGenerator):
         self.num_shots = num_shots
         self.scaling = scaling
 
+    def add_dictionary(self, entry_shape, initializer):
+        """Return the weight [N, *entry_shape], or [E, N, *entry_shape]."""
+        return self.add_weight(
+            name="dictionary",
+            shape=(*self.stack_shape, self.num_shots, *entry_shape),
+            initializer=initializer,
+            autocast=False,
+        )
+
     def mix(self, coefficients, entry_shape, index):
         """Return ``sum_n lambda_n A_n`` as [S, *entry_shape] or [E, *entry_shape].
 
@@ -239,12 +248,7 @@ class KShotHypernetKernel(DictionaryGenerator):
         self.gain, dictionary, basis_variance = self._initial_scale(
             self.fan_in(kernel_shape), inputs=inputs, columns=columns
         )
-        self.dictionary = self.add_weight(
-            name="dictionary",
-            shape=(*self.stack_shape, self.num_shots, inputs, self.rank),
-            initializer=dictionary,
-            autocast=False,
-        )
+        self.dictionary = self.add_dictionary((inputs, self.rank), dictionary)
         self.basis = self.add_weight(
             name="basis",
             shape=(*self.stack_shape, self.rank, columns),
@@ -374,11 +378,9 @@ class KShotKernel(DictionaryGenerator):
         variance = 2.0 / self.fan_in(kernel_shape)
         if self.scaling == "literal":
             variance *= self.num_shots
-        self.dictionary = self.add_weight(
-            name="dictionary",
-            shape=(*self.stack_shape, self.num_shots, *kernel_shape),
-            initializer=keras.initializers.RandomNormal(stddev=math.sqrt(variance)),
-            autocast=False,
+        self.dictionary = self.add_dictionary(
+            kernel_shape,
+            keras.initializers.RandomNormal(stddev=math.sqrt(variance)),
         )
 
     def call(self, features=None, coefficients=None, index=None):

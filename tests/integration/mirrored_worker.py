@@ -62,10 +62,10 @@ def trained_weights(supernet):
     return [np.asarray(v) for v in supernet.trainable_variables]
 
 
-def compare(images, labels, sets, teacher, weight_decay):
+def compare(images, labels, teacher, weight_decay):
     """Return the largest difference from the mean, and how far weights moved."""
     with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
-        supernet = make(sets, teacher, weight_decay)
+        supernet = make(FAIR_SETS, teacher, weight_decay)
     before = trained_weights(supernet)
     logs = supernet.fit(
         np.concatenate(images),
@@ -77,7 +77,7 @@ def compare(images, labels, sets, teacher, weight_decay):
     distributed = trained_weights(supernet)
     singles, losses = [], []
     for replica in range(2):
-        single = make([sets[replica]], teacher, weight_decay)
+        single = make([FAIR_SETS[replica]], teacher, weight_decay)
         history = single.fit(
             images[replica], labels[replica], batch_size=BATCH, verbose=0
         ).history
@@ -103,8 +103,8 @@ def main():
     print(
         json.dumps(
             {
-                "teacher": compare(images, labels, FAIR_SETS[[0, 0]], True, 0.1),
-                "subnets": compare(images, labels, FAIR_SETS, False, 0.0),
+                "teacher": compare(images, labels, True, 0.1),
+                "subnets": compare(images, labels, False, 0.0),
             }
         )
     )

@@ -37,7 +37,7 @@ def results():
 
 @pytest.mark.parametrize("case", ["teacher", "subnets"])
 def test_step_is_mean_of_replicas(results, case):
-    """Each replica has images of its own, and subnets of its own."""
+    """Each replica has images and fair sets of its own."""
     result = results[case]
     # The replicas really do different work, and the step really moves weights.
     assert result["replicas_differ"] > 3e-4

@@ -167,7 +167,7 @@ CASES = {
     "slow encoder": {"encoder_learning_rate_multiplier": 0.25, "weight_decay": 0.05},
     "no momentum": {"momentum": 0.0},
 }
-# The others combine what these have, in code that no backend has of its own.
+# The others add to these only what no backend has code of its own for.
 ON_EVERY_BACKEND = ("two fair sets", "single paths", "both labels", "slow encoder")
 
 
