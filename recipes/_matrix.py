@@ -133,11 +133,17 @@ def tables(base: Settings) -> tuple[Table, ...]:
         Entry("learning rate x 2", None, "learning_rate_2", faster),
         uncropped,
     )
-    one_shot = Entry(
-        f"one shot, h = {base.rank}",
-        None,
-        f"hypernet_h{base.rank}",
-        {"generator": "hypernet"},
+    hypernets = tuple(
+        Entry(
+            f"h = {rank}",
+            f"Rank = {paper}",
+            f"hypernet_h{rank}",
+            {"generator": "hypernet", "rank": rank},
+        )
+        for rank, paper in zip(ranks, (8, 16, 32), strict=True)
+    )
+    one_shot = dataclasses.replace(
+        hypernets[-1], label=f"one shot, {hypernets[-1].label}", paper=None
     )
     longer = {"epochs": 4 * base.epochs}
     suffix = f"epochs_{longer['epochs']}"
@@ -170,15 +176,7 @@ def tables(base: Settings) -> tuple[Table, ...]:
         Table(
             "table_6",
             "Table 6: rank, hypernetwork without shots",
-            tuple(
-                Entry(
-                    f"h = {rank}",
-                    f"Rank = {paper}",
-                    f"hypernet_h{rank}",
-                    {"generator": "hypernet", "rank": rank},
-                )
-                for rank, paper in zip(ranks, (8, 16, 32), strict=True)
-            ),
+            hypernets,
             seeded=False,
         ),
         Table(
