@@ -7,6 +7,7 @@ import keras
 from keras import layers
 
 from keras_khyper.layers.plain_layers import PlainLayers, check_positive
+from keras_khyper.spaces.uib_blocks import head_convolutions
 
 
 @keras.saving.register_keras_serializable(package="keras_khyper")
@@ -56,12 +57,12 @@ class ClassificationHead(PlainLayers):
 
     def make_sublayers(self, in_channels):
         """Return the layers for inputs [B, H, W, in_channels]."""
-        del in_channels
         name, dtype = self.name, self.dtype_policy
+        conv, features = head_convolutions(in_channels, self.filters, self.features)
         convolution = [
-            *self._conv(self.filters, 1, "conv"),
+            *self._conv(conv, "conv"),
             self._batch_norm("bn"),
-            self._activation("hard_swish", "hard_swish"),  # [B, H, W, filters]
+            self._activation(conv.activation, "hard_swish"),  # [B, H, W, filters]
         ]
         if self.num_classes is None:
             return convolution
@@ -70,8 +71,8 @@ class ClassificationHead(PlainLayers):
             layers.GlobalAveragePooling2D(
                 keepdims=True, dtype=dtype, name=f"{name}_pool"
             ),
-            *self._conv(self.features, 1, "features", use_bias=True),
-            self._activation("hard_swish", "features_hard_swish"),  # [B, 1, 1, F]
+            *self._conv(features, "features"),
+            self._activation(features.activation, "features_hard_swish"),
             layers.Flatten(dtype=dtype, name=f"{name}_flatten"),
             layers.Dropout(self.dropout_rate, dtype=dtype, name=f"{name}_dropout"),
             layers.Dense(self.num_classes, dtype=dtype, name=f"{name}_classifier"),

@@ -9,6 +9,7 @@ from keras import layers, ops
 
 from keras_khyper.layers.batch_normalization import SubnetBatchNormalization
 from keras_khyper.layers.generated_conv import GeneratedConv2D
+from keras_khyper.spaces.nas_bench_201_blocks import reduction_convolutions
 
 
 class Operation(layers.Layer):
@@ -254,17 +255,22 @@ class ResidualReduction(layers.Layer):
         super().__init__(**kwargs)
         name = self.name
         self.channels = channels
-        self.conv_a = GeneratedConv2D(
-            channels, 3, strides=2, generator=generator(), name=f"{name}_conv_a"
+        conv_a, conv_b, shortcut = (
+            GeneratedConv2D(
+                conv.filters,
+                conv.kernel_size,
+                conv.strides,
+                generator=generator(),
+                name=f"{name}_{conv.name}",
+            )
+            for conv in reduction_convolutions(channels)
         )
+        # In this order saved files list the weights.
+        self.conv_a = conv_a
         self.bn_a = SubnetBatchNormalization(name=f"{name}_bn_a")
-        self.conv_b = GeneratedConv2D(
-            channels, 3, generator=generator(), name=f"{name}_conv_b"
-        )
+        self.conv_b = conv_b
         self.bn_b = SubnetBatchNormalization(name=f"{name}_bn_b")
-        self.shortcut = GeneratedConv2D(
-            channels, 1, generator=generator(), name=f"{name}_shortcut"
-        )
+        self.shortcut = shortcut
 
     def build(self, input_shape):
         """Build for inputs [B, H, W, C]."""

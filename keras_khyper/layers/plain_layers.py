@@ -71,41 +71,35 @@ class PlainLayers(layers.Layer):
             "batch_norm_epsilon": self.batch_norm_epsilon,
         }
 
-    def _conv(self, filters, kernel_size, suffix, strides=1, use_bias=False):
+    def _conv(self, conv, suffix):
+        """Return the layers of a described `Convolution`."""
+        if conv.depthwise:
+            # He's deviation for a fan-in of k * k; Keras' own counts all channels.
+            he = initializers.RandomNormal(stddev=2**0.5 / conv.kernel_size)
+            return self._padded(
+                layers.DepthwiseConv2D, conv, suffix, depthwise_initializer=he
+            )
         return self._padded(
             layers.Conv2D,
+            conv,
             suffix,
-            kernel_size,
-            strides,
-            filters=filters,
-            use_bias=use_bias,
+            filters=conv.filters,
             kernel_initializer="he_normal",
         )
 
-    def _depthwise(self, kernel_size, suffix, strides=1):
-        # He's deviation for a fan-in of k * k; Keras' own counts all channels.
-        he = initializers.RandomNormal(stddev=2**0.5 / kernel_size)
-        return self._padded(
-            layers.DepthwiseConv2D,
-            suffix,
-            kernel_size,
-            strides,
-            use_bias=False,
-            depthwise_initializer=he,
-        )
-
-    def _padded(self, layer_type, suffix, kernel_size, strides, **arguments):
-        """A convolution padded by (k - 1) // 2 on each side."""
+    def _padded(self, layer_type, conv, suffix, **arguments):
+        """Return a convolution padded by (k - 1) // 2 on each side."""
         name, dtype = f"{self.name}_{suffix}", self.dtype_policy
         # "same" pads one side more than the other where the stride is 2.
         padding = []
-        if strides > 1 and kernel_size > 1:
-            size = (kernel_size - 1) // 2
+        if conv.strides > 1 and conv.kernel_size > 1:
+            size = (conv.kernel_size - 1) // 2
             padding = [layers.ZeroPadding2D(size, dtype=dtype, name=f"{name}_pad")]
         convolution = layer_type(
-            kernel_size=kernel_size,
-            strides=strides,
-            padding="valid" if strides > 1 else "same",
+            kernel_size=conv.kernel_size,
+            strides=conv.strides,
+            padding="valid" if conv.strides > 1 else "same",
+            use_bias=conv.use_bias,
             dtype=dtype,
             name=name,
             **arguments,

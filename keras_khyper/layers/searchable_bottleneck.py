@@ -11,9 +11,8 @@ from keras import layers, ops
 from keras_khyper.layers.batch_normalization import SubnetBatchNormalization
 from keras_khyper.layers.generated_conv import GeneratedConv2D, GeneratedDepthwiseConv2D
 from keras_khyper.layers.operations import Operation
-from keras_khyper.spaces import STRUCTURES
-
-PARTS = ("start", "expand", "middle", "project")
+from keras_khyper.spaces import UIBBlock
+from keras_khyper.spaces.uib_blocks import uib_operations
 
 
 class BottleneckOperation(Operation):
@@ -25,12 +24,8 @@ class BottleneckOperation(Operation):
     connection it is the identity.
 
     Args:
-        structure: One of `STRUCTURES`.
+        block: The `UIBBlock` at its largest size.
         decision: Index of the block.
-        channels: O.
-        kernel_size: Largest size of depthwise kernels.
-        expansion_ratio: E / I.
-        strides: 1 or 2; on which convolution, see `UniversalInvertedBottleneck`.
         generator: Function of a part's name and of ``depthwise`` that makes a
             `KernelGenerator`.
         **kwargs: Passed to `keras.layers.Layer`.
@@ -39,60 +34,34 @@ class BottleneckOperation(Operation):
     ceil(W / strides), O].
     """
 
-    def __init__(
-        self,
-        structure,
-        decision,
-        channels,
-        kernel_size,
-        expansion_ratio,
-        strides,
-        generator,
-        **kwargs,
-    ):
+    def __init__(self, block, decision, generator, **kwargs):
         super().__init__(**kwargs)
-        self.structure = structure
+        self.block = block
         self.decision = decision
-        self.channels = channels
-        self.kernel_size = kernel_size
-        self.expansion_ratio = expansion_ratio
-        self.strides = strides
         self._generator = generator
-        has_start = structure in ("ExtraDW", "ConvNext")
-        has_middle = structure in ("ExtraDW", "IB")
-        has_part = {
-            "start": has_start,
-            "expand": structure != "IB" or expansion_ratio > 1,
-            "middle": has_middle,
-            "project": True,
-        }
-        self.parts = [part for part in PARTS if has_part[part]]
-        # The stride lies on the last of these that there is.
-        self._strided = "middle" if has_middle else "start" if has_start else "expand"
+        self.parts = []  # the block's convolutions, known once it is built
         self.convs = {}
         self.norms = {}
 
+    @property
+    def structure(self):
+        """One of `STRUCTURES`."""
+        return self.block.operation.structure
+
     def build(self, input_shape):
         """Make and build the parts for inputs [B, H, W, I]."""
-        width = input_shape[-1]
+        self.parts = self.block.convolutions(input_shape[-1])
         for part in self.parts:
-            name = f"{self.name}_{part}"
-            strides = self.strides if part == self._strided else 1
-            depthwise = part in ("start", "middle")
-            generator = self._generator(part, depthwise)
-            if depthwise:
-                conv = GeneratedDepthwiseConv2D(
-                    width, self.kernel_size, strides, generator, name=name
-                )
-            else:
-                expanded = self.expansion_ratio * input_shape[-1]
-                filters = expanded if part == "expand" else self.channels
-                conv = GeneratedConv2D(filters, 1, strides, generator, name=name)
-            conv.build((*input_shape[:-1], width))
-            width = conv.filters
+            make = GeneratedDepthwiseConv2D if part.depthwise else GeneratedConv2D
+            name = f"{self.name}_{part.name}"
+            generator = self._generator(part.name, part.depthwise)
+            conv = make(
+                part.filters, part.kernel_size, part.strides, generator, name=name
+            )
+            conv.build((*input_shape[:-1], part.in_channels))
             norm = SubnetBatchNormalization(name=f"{name}_bn")
-            norm.build((*input_shape[:-1], width))
-            self.convs[part], self.norms[part] = conv, norm
+            norm.build((*input_shape[:-1], part.filters))
+            self.convs[part.name], self.norms[part.name] = conv, norm
 
     def call(self, x, route, weight=None):
         """Return the branch's output for ``x``, times ``weight`` if one is given."""
@@ -101,19 +70,19 @@ class BottleneckOperation(Operation):
         if sizes is not None:
             in_channels, channels, start, middle, present = ops.unstack(sizes)
             kernel_sizes = {"start": start, "middle": middle}
-            expanded = in_channels * self.expansion_ratio
+            expanded = in_channels * self.block.expansion_ratio
             counts = {"start": in_channels, "project": channels}
             for part in self.parts:
-                width = self.convs[part].filters
-                masks[part] = _first(counts.get(part, expanded), width)
+                count = counts.get(part.name, expanded)
+                masks[part.name] = _first(count, part.filters)
             masks["project"] *= ops.cast(present, "float32")
         if weight is not None:
             masks["project"] = weight * masks.get("project", 1.0)
         for part in self.parts:
-            x = route.conv(self.convs[part], x, kernel_sizes.get(part))
-            x = route.norm(self.norms[part], x, masks.get(part))
-            if part in ("expand", "middle"):
-                x = ops.relu(x)
+            x = route.conv(self.convs[part.name], x, kernel_sizes.get(part.name))
+            x = route.norm(self.norms[part.name], x, masks.get(part.name))
+            if part.activation is not None:
+                x = getattr(ops, part.activation)(x)
         return x
 
     @classmethod
@@ -178,18 +147,15 @@ class SearchableBottleneck(layers.Layer):
                 shared[part] = generator(depthwise=depthwise)
             return shared[part]
 
+        # In the order of STRUCTURES.
         self.operations = [
             BottleneckOperation(
-                structure,
+                UIBBlock(operation, expansion_ratio, channels[-1], strides, self.name),
                 decision,
-                self.channels,
-                kernel_size,
-                expansion_ratio,
-                strides,
                 make,
-                name=f"{self.name}_{structure.lower()}",
+                name=f"{self.name}_{operation.structure.lower()}",
             )
-            for structure in STRUCTURES
+            for operation in uib_operations([kernel_size])
         ]
 
     def build(self, input_shape):

@@ -7,7 +7,7 @@ import keras
 from keras import layers
 
 from keras_khyper.layers.plain_layers import PlainLayers, check_positive
-from keras_khyper.spaces import UIBOperation
+from keras_khyper.spaces import UIBBlock, UIBOperation
 
 
 @keras.saving.register_keras_serializable(package="keras_khyper")
@@ -18,13 +18,8 @@ class UniversalInvertedBottleneck(PlainLayers):
     ReLU] -> project 1x1, BN; plus the input if the stride is 1 and the channels are
     equal. The kernel sizes given decide the structure: both ExtraDW, only the middle
     one IB, only the start ConvNext, none FFN. Convolutions have no bias and pad
-    (k - 1) // 2 on each side.
-
-    The stride lies on the middle depthwise convolution if there is one, else on that
-    at the start. An FFN of stride 2, which neither MobileNetV4's reference defines
-    but KHyper-L has, puts it on the expansion: it subsamples before it expands. An
-    IB of ratio 1 has no expansion, as MobileNetV2's and V3's first block; the other
-    structures keep theirs, which has their only nonlinearity before the projection.
+    (k - 1) // 2 on each side. `UIBBlock.convolutions` says where the stride lies and
+    when there is no expansion.
 
     Args:
         filters: Output channels.
@@ -79,44 +74,32 @@ class UniversalInvertedBottleneck(PlainLayers):
     @property
     def structure(self):
         """ExtraDW, IB, ConvNext or FFN."""
-        return UIBOperation(self.start_kernel_size, self.middle_kernel_size).structure
+        return self._block().operation.structure
 
     def make_sublayers(self, in_channels):
         """Return the layers for inputs [B, H, W, in_channels], without the skip."""
-        has_stride = {"ConvNext": "start", "FFN": "expand"}.get(
-            self.structure, "middle"
-        )
-        strides = dict.fromkeys(("start", "expand", "middle"), 1)
-        strides[has_stride] = self.strides
         sublayers = []
-        if self.start_kernel_size is not None:
-            sublayers += [
-                *self._depthwise(self.start_kernel_size, "start", strides["start"]),
-                self._batch_norm("start_bn"),
-            ]
-        if self.structure != "IB" or self.expansion_ratio > 1:
-            expanded = self.expansion_ratio * in_channels
-            sublayers += [
-                *self._conv(expanded, 1, "expand", strides["expand"]),
-                self._batch_norm("expand_bn"),
-                self._activation("relu", "expand_relu"),
-            ]
-        if self.middle_kernel_size is not None:
-            sublayers += [
-                *self._depthwise(self.middle_kernel_size, "middle", strides["middle"]),
-                self._batch_norm("middle_bn"),
-                self._activation("relu", "middle_relu"),
-            ]
-        return [
-            *sublayers,
-            *self._conv(self.filters, 1, "project"),
-            self._batch_norm("project_bn"),
-        ]
+        for conv in self._block().convolutions(in_channels):
+            sublayers += self._conv(conv, conv.name)
+            sublayers.append(self._batch_norm(f"{conv.name}_bn"))
+            if conv.activation is not None:
+                name = f"{conv.name}_{conv.activation}"
+                sublayers.append(self._activation(conv.activation, name))
+        return sublayers
+
+    def _block(self):
+        return UIBBlock(
+            UIBOperation(self.start_kernel_size, self.middle_kernel_size),
+            self.expansion_ratio,
+            self.filters,
+            self.strides,
+            self.name,
+        )
 
     def build(self, input_shape):
         """Build for inputs [B, H, W, C]."""
         super().build(input_shape)
-        if self.strides == 1 and input_shape[-1] == self.filters:
+        if self._block().has_skip(input_shape[-1]):
             self.skip = layers.Add(dtype=self.dtype_policy, name=f"{self.name}_add")
 
     def call(self, inputs, training=None):

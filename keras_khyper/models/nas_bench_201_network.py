@@ -10,13 +10,16 @@ import keras
 import numpy as np
 from keras import layers
 
-from keras_khyper.spaces import NASBench201
+from keras_khyper.spaces import Convolution, NASBench201
+from keras_khyper.spaces.nas_bench_201_blocks import (
+    edge_convolution,
+    nas_bench_201_blocks,
+    reduction_convolutions,
+    stem_convolution,
+)
 
-_NUM_STAGES = 3
-_NONE = "none"
 _SKIP = "skip_connect"
 _POOL = "avg_pool_3x3"
-_KERNEL_SIZES = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}
 
 
 def nas_bench_201_network(
@@ -83,14 +86,13 @@ def nas_bench_201_network(
         operations = _without_dead_edges(space, operations)
 
     inputs = layers.Input(input_shape, name="image")
-    x = _conv(channels, 3, name="stem_conv")(inputs)
+    x = _conv(stem_convolution(channels), name="stem_conv")(inputs)
     x = _batch_norm(name="stem_bn")(x)  # [B, H, W, C]
-    for stage in range(_NUM_STAGES):
-        if stage > 0:
-            x = _reduction(x, channels * 2**stage, name=f"reduction{stage - 1}")
-        for cell in range(num_cells):
-            prefix = f"stage{stage}_cell{cell}"
-            x = _cell(x, space, operations, channels * 2**stage, prefix)
+    for block in nas_bench_201_blocks(channels, num_cells):
+        if block.is_reduction:
+            x = _reduction(x, block.channels, name=block.name)
+        else:
+            x = _cell(x, space, operations, block.channels, block.name)
     x = _batch_norm(name="head_bn")(x)  # [B, H/4, W/4, 4C]
     x = layers.ReLU(name="head_relu")(x)
     x = layers.GlobalAveragePooling2D(name="head_pool")(x)  # [B, 4C]
@@ -153,7 +155,7 @@ def _without_dead_edges(
     for (source, target), operation in zip(space.edges, operations, strict=True):
         # A node's incoming edges come before its outgoing ones.
         passes = operation in (_SKIP, _POOL) and source in not_zero
-        if operation in _KERNEL_SIZES or passes:
+        if edge_convolution(operation, 1) is not None or passes:
             not_zero.add(target)
             kept.append(operation)
         else:
@@ -177,12 +179,12 @@ def _cell(
             if target != node or operation is None:
                 continue
             name = f"{prefix}_edge{source}{target}"
-            if operation in _KERNEL_SIZES:
+            conv = edge_convolution(operation, channels)
+            if conv is not None:
                 if source not in rectified:
                     relu = layers.ReLU(name=f"{prefix}_node{source}_relu")
                     rectified[source] = relu(nodes[source])
-                size = _KERNEL_SIZES[operation]
-                y = _conv(channels, size, name=f"{name}_conv")(rectified[source])
+                y = _conv(conv, name=f"{name}_conv")(rectified[source])
                 terms.append(_batch_norm(name=f"{name}_bn")(y))
             elif operation == _POOL:
                 # Stock "same" average pooling divides by the number of real
@@ -209,28 +211,27 @@ def _sum(
 
 def _reduction(x: keras.KerasTensor, channels: int, name: str) -> keras.KerasTensor:
     """Residual block that halves the space; no ReLU after the sum."""
+    conv_a, conv_b, conv_shortcut = reduction_convolutions(channels)
     y = layers.ReLU(name=f"{name}_relu_a")(x)
     # "same" with stride 2 pads one side only; the benchmark pads both by 1.
     y = layers.ZeroPadding2D(1, name=f"{name}_pad_a")(y)
-    y = _conv(channels, 3, strides=2, padding="valid", name=f"{name}_conv_a")(y)
+    y = _conv(conv_a, padding="valid", name=f"{name}_conv_a")(y)
     y = _batch_norm(name=f"{name}_bn_a")(y)
     y = layers.ReLU(name=f"{name}_relu_b")(y)
-    y = _conv(channels, 3, name=f"{name}_conv_b")(y)
+    y = _conv(conv_b, name=f"{name}_conv_b")(y)
     y = _batch_norm(name=f"{name}_bn_b")(y)  # [B, H/2, W/2, 2C]
     shortcut = layers.AveragePooling2D(2, name=f"{name}_shortcut_pool")(x)
-    shortcut = _conv(channels, 1, name=f"{name}_shortcut")(shortcut)
+    shortcut = _conv(conv_shortcut, name=f"{name}_shortcut")(shortcut)
     return layers.Add(name=f"{name}_add")([y, shortcut])
 
 
-def _conv(
-    filters: int, size: int, name: str, strides: int = 1, padding: str = "same"
-) -> layers.Conv2D:
+def _conv(conv: Convolution, name: str, padding: str = "same") -> layers.Conv2D:
     return layers.Conv2D(
-        filters,
-        size,
-        strides=strides,
+        conv.filters,
+        conv.kernel_size,
+        strides=conv.strides,
         padding=padding,
-        use_bias=False,
+        use_bias=conv.use_bias,
         kernel_initializer=_initializer(),
         name=name,
     )

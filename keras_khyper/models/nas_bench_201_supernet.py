@@ -15,9 +15,11 @@ from keras_khyper.profiling.nas_bench_201 import (
     nas_bench_201_params,
 )
 from keras_khyper.spaces import NASBench201
+from keras_khyper.spaces.nas_bench_201_blocks import (
+    nas_bench_201_blocks,
+    stem_convolution,
+)
 from keras_khyper.training.supernet import Supernet
-
-NUM_STAGES = 3
 
 
 @keras.saving.register_keras_serializable(package="keras_khyper")
@@ -71,22 +73,20 @@ class NASBench201Supernet(Supernet):
         self.channels = channels
         self.num_cells = num_cells
         generator = self.make_generator
+        stem = stem_convolution(channels)
         self.stem_conv = GeneratedConv2D(
-            channels, 3, generator=generator(), name="stem_conv"
+            stem.filters, stem.kernel_size, generator=generator(), name="stem_conv"
         )
         self.stem_bn = SubnetBatchNormalization(name="stem_bn")
         self.blocks = []
-        for stage in range(NUM_STAGES):
-            width = channels * 2**stage
-            if stage:
-                name = f"reduction{stage - 1}"
-                self.blocks.append(ResidualReduction(width, generator, name=name))
-            for cell in range(num_cells):
-                name = f"stage{stage}_cell{cell}"
-                operations, edges = self.space.operations, self.space.edges
-                self.blocks.append(
-                    SearchableCell(operations, edges, width, generator, name=name)
-                )
+        operations, edges = self.space.operations, self.space.edges
+        for block in nas_bench_201_blocks(channels, num_cells):
+            width, name = block.channels, block.name
+            if block.is_reduction:
+                layer = ResidualReduction(width, generator, name=name)
+            else:
+                layer = SearchableCell(operations, edges, width, generator, name=name)
+            self.blocks.append(layer)
         self.head_bn = SubnetBatchNormalization(name="head_bn")
         self.classifier = keras.layers.Dense(num_classes, name="classifier")
 

@@ -73,8 +73,7 @@ def uib_network(
         "batch_norm_epsilon": batch_norm_epsilon,
     }
     inputs = layers.Input(input_shape, name="image")
-    stem = _Stem(space.stem_channels, space.stem_strides, name="stem", **norm)
-    x = stem.lay_out(inputs)
+    x = _Stem(space, name="stem", **norm).lay_out(inputs)
     for block in blocks:
         x = UniversalInvertedBottleneck(
             block.channels,
@@ -98,17 +97,16 @@ def uib_network(
 class _Stem(PlainLayers):
     """3x3 convolution, BN, ReLU."""
 
-    def __init__(self, filters, strides, **kwargs):
+    def __init__(self, space, **kwargs):
         super().__init__(**kwargs)
-        self.filters = filters
-        self.strides = strides
+        self.space = space
 
     def make_sublayers(self, in_channels):
-        del in_channels
+        conv = self.space.stem(in_channels)
         return [
-            *self._conv(self.filters, 3, "conv", strides=self.strides),
+            *self._conv(conv, "conv"),
             self._batch_norm("bn"),
-            self._activation("relu", "relu"),
+            self._activation(conv.activation, conv.activation),
         ]
 
 

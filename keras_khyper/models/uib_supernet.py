@@ -92,39 +92,42 @@ class UIBSupernet(Supernet):
         self.dropout_rate = dropout_rate
         self.share_kernels = share_kernels
         self._traced = TracedUIBSpace(space)
-        filters, features = space.head_channels
-        self.stem_conv = self._conv(
-            space.stem_channels, 3, "stem_conv", space.stem_strides
-        )
+        self.stem_conv = self._conv(space.stem(), "stem_conv")
         self.stem_bn = SubnetBatchNormalization(name="stem_bn")
         self.blocks = self._make_blocks()
-        self.head_conv = self._conv(filters, 1, "head_conv")
+        conv, features = space.head(space.stages[-1].channels[-1])
+        self.head_conv = self._conv(conv, "head_conv")
         self.head_bn = SubnetBatchNormalization(name="head_bn")
-        self.head_features = self._conv(features, 1, "head_features")
+        self.head_features = self._conv(features, "head_features")
         self.head_bias = _Bias(name="head_bias")
         self.dropout = keras.layers.Dropout(dropout_rate, seed=seed, name="dropout")
         self.classifier = keras.layers.Dense(num_classes, name="head_classifier")
 
-    def _conv(self, filters, kernel_size, name, strides=1):
+    def _conv(self, conv, name):
         generator = self.make_generator()
-        return GeneratedConv2D(filters, kernel_size, strides, generator, name=name)
+        return GeneratedConv2D(
+            conv.filters, conv.kernel_size, conv.strides, generator, name=name
+        )
 
     def _make_blocks(self):
-        blocks, in_channels = [], (self.space.stem_channels,)
-        for index, stage in enumerate(self.space.stages):
-            for place in range(stage.max_depth):
-                block = SearchableBottleneck(
-                    len(blocks),
-                    stage.channels,
-                    None if place else in_channels,
-                    max(self.space.kernel_sizes),
-                    stage.expansion_ratio,
-                    1 if place else stage.strides,
-                    self.make_generator,
-                    self.share_kernels,
-                    name=f"stage{index + 1}_block{place + 1}",
-                )
-                blocks.append(block)
+        space, blocks, in_channels = self.space, [], (self.space.stem_channels,)
+        for decision, block in enumerate(space.blocks(space.largest())):
+            index = space.block_stages[decision]
+            stage = space.stages[index]
+            # Within a stage the input has the channels of the output.
+            is_first = not decision or index > space.block_stages[decision - 1]
+            layer = SearchableBottleneck(
+                decision,
+                stage.channels,
+                in_channels if is_first else None,
+                max(space.kernel_sizes),
+                block.expansion_ratio,
+                block.strides,
+                self.make_generator,
+                self.share_kernels,
+                name=block.name,
+            )
+            blocks.append(layer)
             in_channels = stage.channels
         return blocks
 
@@ -252,7 +255,7 @@ class UIBSupernet(Supernet):
             self.blocks, structures, present, strict=True
         ):
             operation = block.operations[structure]
-            for part in operation.parts if there else ():
+            for part in operation.convs if there else ():
                 layers[f"{block.name}_{part}"] = operation.convs[part]
                 layers[f"{block.name}_{part}_bn"] = operation.norms[part]
         return layers

@@ -1,24 +1,17 @@
 """Parameters and MACs of NAS-Bench-201 networks in closed form."""
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from keras_khyper.spaces import NASBench201
-
-_NUM_STAGES = 3
-
-
-class _Conv(NamedTuple):
-    """A kind of convolution: how often it occurs, its kernel, where it runs."""
-
-    occurrences: np.ndarray
-    kernel_values: int
-    out_channels: int
-    positions: int
-    batch_norm: bool = True
+from keras_khyper.spaces import Convolution, NASBench201
+from keras_khyper.spaces.nas_bench_201_blocks import (
+    edge_convolution,
+    nas_bench_201_blocks,
+    reduction_convolutions,
+    stem_convolution,
+)
 
 
 def nas_bench_201_params(
@@ -53,11 +46,10 @@ def nas_bench_201_params(
     """
     _check(channels=channels, num_cells=num_cells, num_classes=num_classes)
     _check(image_channels=image_channels)
-    total = np.asarray(2 * 4 * channels + (4 * channels + 1) * num_classes)
-    for conv in _convolutions(archs, channels, num_cells, image_channels, (4, 4)):
-        norm_values = 2 * conv.out_channels if conv.batch_norm else 0
-        total = total + conv.occurrences * (conv.kernel_values + norm_values)
-    return np.asarray(total, dtype=np.int64)
+    total = 2 * 4 * channels + (4 * channels + 1) * num_classes
+    return total + _count(
+        archs, channels, num_cells, image_channels, (4, 4), lambda conv, _: conv.params
+    )
 
 
 def nas_bench_201_macs(
@@ -105,38 +97,36 @@ def nas_bench_201_macs(
             "Height and width must be multiples of 4: two reductions halve them. "
             f"Received: image_size={image_size}"
         )
-    total = np.asarray(4 * channels * num_classes)
-    for conv in _convolutions(
-        archs, channels, num_cells, image_channels, (height, width)
-    ):
-        total = total + conv.occurrences * conv.kernel_values * conv.positions
-    return np.asarray(total, dtype=np.int64)
+    return 4 * channels * num_classes + _count(
+        archs, channels, num_cells, image_channels, (height, width), Convolution.macs
+    )
 
 
-def _convolutions(
+def _count(
     archs: ArrayLike,
     channels: int,
     num_cells: int,
     image_channels: int,
-    image_size: tuple[int, int],
-) -> Iterator[_Conv]:
+    size: tuple[int, int],
+    count: Callable[[Convolution, tuple[int, int]], int],
+) -> np.ndarray:
+    """Sum `count(convolution, its output size)` over each architecture's."""
     space = NASBench201()
     archs = space.validate(archs)
-    num_1x1 = np.sum(archs == space.operations.index("nor_conv_1x1"), axis=-1)
-    num_3x3 = np.sum(archs == space.operations.index("nor_conv_3x3"), axis=-1)
-    once = np.ones_like(num_1x1)
-    positions = image_size[0] * image_size[1]
-    yield _Conv(once, 9 * image_channels * channels, channels, positions)
-    for stage in range(_NUM_STAGES):
-        width = channels * 2**stage
-        if stage > 0:
-            positions //= 4
-            half = width // 2
-            yield _Conv(once, 9 * half * width, width, positions)
-            yield _Conv(once, 9 * width * width, width, positions)
-            yield _Conv(once, half * width, width, positions, batch_norm=False)
-        yield _Conv(num_cells * num_1x1, width * width, width, positions)
-        yield _Conv(num_cells * num_3x3, 9 * width * width, width, positions)
+    stem = stem_convolution(channels, image_channels)
+    size = stem.output_size(size)
+    in_all = count(stem, size)
+    per_edge = np.zeros(space.num_candidates, np.int64)  # in all cells, [K]
+    for block in nas_bench_201_blocks(channels, num_cells):
+        if block.is_reduction:
+            for conv in reduction_convolutions(block.channels):
+                size = conv.output_size(size)
+                in_all += count(conv, size)
+            continue
+        for index, operation in enumerate(space.operations):
+            chosen = edge_convolution(operation, block.channels)
+            per_edge[index] += 0 if chosen is None else count(chosen, size)
+    return in_all + np.sum(per_edge[archs], axis=-1)
 
 
 def _check(**sizes: int) -> None:

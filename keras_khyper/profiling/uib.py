@@ -1,20 +1,12 @@
 """Parameters and MACs of UIB networks in closed form."""
 
-from collections.abc import Iterator
-from typing import NamedTuple
+import functools
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from keras_khyper.spaces import UIBSpace
-
-
-class _Conv(NamedTuple):
-    """A convolution of each architecture, [...]: 0 kernel values where it is absent."""
-
-    kernel_values: np.ndarray
-    norm_values: np.ndarray
-    positions: int | np.ndarray
+from keras_khyper.spaces import Convolution, UIBSpace
 
 
 def uib_params(
@@ -43,12 +35,9 @@ def uib_params(
         >>> int(uib_params(space, space.largest()))
         10279040
     """
-    features = space.head_channels[1]
     _check(num_classes=num_classes, image_channels=image_channels)
-    total = np.asarray(features + (features + 1) * num_classes)  # with both biases
-    for conv in _convolutions(space, archs, (1, 1), image_channels):
-        total = total + conv.kernel_values + conv.norm_values
-    return np.asarray(total, dtype=np.int64)
+    classifier = (space.head_channels[1] + 1) * num_classes
+    return classifier + _count(space, archs, image_channels, (1, 1), _params)
 
 
 def uib_macs(
@@ -86,88 +75,86 @@ def uib_macs(
     height, width = image_size
     _check(num_classes=num_classes, image_channels=image_channels)
     _check(image_height=height, image_width=width)
-    total = np.asarray(space.head_channels[1] * num_classes)
-    for conv in _convolutions(space, archs, (height, width), image_channels):
-        total = total + conv.kernel_values * conv.positions
-    return np.asarray(total, dtype=np.int64)
+    classifier = space.head_channels[1] * num_classes
+    return classifier + _count(
+        space, archs, image_channels, (height, width), Convolution.macs
+    )
 
 
-def _convolutions(
+_CountFunction = Callable[[Convolution, tuple[int, int]], int]
+
+
+def _params(conv: Convolution, size: tuple[int, int]) -> int:
+    del size
+    return conv.params
+
+
+def _count(
     space: UIBSpace,
     archs: ArrayLike,
-    image_size: tuple[int, int],
     image_channels: int,
-) -> Iterator[_Conv]:
+    size: tuple[int, int],
+    count: _CountFunction,
+) -> np.ndarray:
+    """Sum `count(convolution, its output size)` over each architecture's."""
     archs = space.validate(archs)
-    one = np.ones(archs.shape[:-1], np.int64)
-    size = _halved(image_size) if space.stem_strides == 2 else image_size
-    inputs = space.stem_channels * one
-    yield _Conv(9 * image_channels * inputs, 2 * inputs, size[0] * size[1])
-    operations = np.moveaxis(archs[..., 2 * space.num_stages :], -1, 0)  # [B, ...]
-    present = np.moveaxis(space.present(archs), -1, 0)
-    channels = np.moveaxis(space.channels(archs), -1, 0)  # [S, ...]
-    first = 0
-    for stage, outputs in zip(space.stages, channels, strict=True):
-        for block in range(first, first + stage.max_depth):
-            strides = stage.strides if block == first else 1
-            behind = _halved(size) if strides == 2 else size
-            positions = (size[0] * size[1], behind[0] * behind[1])
-            convs = _block(
-                space,
-                operations[block],
-                stage.expansion_ratio,
-                inputs,
-                outputs,
-                positions,
-            )
-            for conv in convs:
-                yield _Conv(
-                    conv.kernel_values * present[block],
-                    conv.norm_values * present[block],
-                    conv.positions,
-                )
-            inputs, size = outputs, behind
-        first += stage.max_depth
-    filters, features = space.head_channels
-    yield _Conv(inputs * filters, 2 * filters * one, size[0] * size[1])
-    yield _Conv(filters * features * one, 0 * one, 1)
+    stem, blocks, head = _tables(space, image_channels, size, count)
+    present = np.moveaxis(space.present(archs), -1, 0)  # [B, ...]
+    operations = np.moveaxis(archs[..., 2 * space.num_stages :], -1, 0)
+    # Which of its candidates the width of the stem, of each stage is.
+    widths = np.moveaxis(archs[..., space.num_stages : 2 * space.num_stages], -1, 0)
+    width, total = np.zeros(archs.shape[:-1], np.int64), np.asarray(stem)
+    for block, stage in enumerate(space.block_stages):
+        counts = blocks[block][operations[block], width, widths[stage]]
+        total = total + counts * present[block]
+        width = widths[stage]
+    return total + head[width]
 
 
-def _block(
+# A search counts one small batch after the other.
+@functools.lru_cache(maxsize=8)
+def _tables(
     space: UIBSpace,
-    operations: np.ndarray,
-    expansion_ratio: int,
-    inputs: np.ndarray,
-    outputs: np.ndarray,
-    positions: tuple[int, int],
-) -> Iterator[_Conv]:
-    """The convolutions of one block; `positions` in front of it and behind it."""
-    kernels = np.array(
-        [[size or 0 for size in operation] for operation in space.block_operations]
-    )  # [K, 2]
-    start, middle = np.moveaxis(kernels[operations], -1, 0)
-    in_front, behind = positions
-    # The stride lies on the middle convolution, else on the start, else on the
-    # expansion: whatever comes before it runs in front.
-    yield _Conv(
-        start**2 * inputs,
-        2 * inputs * (start > 0),
-        np.where(middle > 0, in_front, behind),
-    )
-    expanded = expansion_ratio * inputs
-    has_expansion = (expansion_ratio > 1) | (start > 0) | (middle == 0)
-    yield _Conv(
-        inputs * expanded * has_expansion,
-        2 * expanded * has_expansion,
-        np.where(middle > 0, in_front, behind),
-    )
-    yield _Conv(middle**2 * expanded, 2 * expanded * (middle > 0), behind)
-    yield _Conv(expanded * outputs, 2 * outputs, behind)
+    image_channels: int,
+    size: tuple[int, int],
+    count: _CountFunction,
+) -> tuple[int, list[np.ndarray], np.ndarray]:
+    """Count what every choice costs.
+
+    Returns:
+        The stem's count; that of each block [operations, widths in, widths out];
+        that of the head [widths in].
+    """
+    stem = space.stem(image_channels)
+    size = stem_size = stem.output_size(size)
+    in_channels: tuple[int, ...] = (space.stem_channels,)
+    blocks = []
+    for index, stage in enumerate(space.stages):
+        for place in range(stage.max_depth):
+            shape = len(space.operations), len(in_channels), len(stage.channels)
+            table = np.zeros(shape, np.int64)
+            for operation, inputs, outputs in np.ndindex(shape):
+                chosen = space.block_operations[operation]
+                block = stage.block(index, place, chosen, stage.channels[outputs])
+                convolutions = block.convolutions(in_channels[inputs])
+                cost, behind = _chain(convolutions, size, count)
+                table[operation, inputs, outputs] = cost
+            blocks.append(table)
+            in_channels, size = stage.channels, behind
+    heads = (space.head(channels) for channels in in_channels)
+    head = [count(conv, size) + count(features, (1, 1)) for conv, features in heads]
+    return count(stem, stem_size), blocks, np.array(head)
 
 
-def _halved(size: tuple[int, int]) -> tuple[int, int]:
-    """Height and width behind a stride of 2 with symmetric padding."""
-    return (size[0] + 1) // 2, (size[1] + 1) // 2
+def _chain(
+    convolutions: Iterable[Convolution], size: tuple[int, int], count: _CountFunction
+) -> tuple[int, tuple[int, int]]:
+    """Count convolutions one behind the other; also returns the size behind them."""
+    total = 0
+    for conv in convolutions:
+        size = conv.output_size(size)
+        total += count(conv, size)
+    return total, size
 
 
 def _check(**sizes: int) -> None:

@@ -1,5 +1,6 @@
 """Search spaces: what an architecture is, in plain Python and NumPy."""
 
+from keras_khyper.spaces.convolution import Convolution
 from keras_khyper.spaces.nas_bench_201 import NASBench201
 from keras_khyper.spaces.packing import FairSets
 from keras_khyper.spaces.protocol import SpaceLike
@@ -15,6 +16,7 @@ from keras_khyper.spaces.uib_blocks import (
 
 __all__ = [
     "STRUCTURES",
+    "Convolution",
     "FairSets",
     "NASBench201",
     "SearchSpace",

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from keras_khyper.spaces.checks import check_list
+from keras_khyper.spaces.convolution import Convolution
 from keras_khyper.spaces.packing import FairSets
 from keras_khyper.spaces.staged_space import StagedSpace
 from keras_khyper.spaces.uib_blocks import (
@@ -20,6 +21,7 @@ from keras_khyper.spaces.uib_blocks import (
     UIBBlock,
     UIBStage,
     check_sizes,
+    head_convolutions,
     uib_operations,
 )
 from keras_khyper.spaces.uib_packing import pack_structures
@@ -167,15 +169,24 @@ class UIBSpace(StagedSpace):
         for index, (depth, channels) in enumerate(sizes):
             stage = self.stages[index]
             for place in range(depth):
-                block = UIBBlock(
-                    operation=self.block_operations[next(operations)],
-                    expansion_ratio=stage.expansion_ratio,
-                    channels=int(channels),
-                    strides=1 if place else stage.strides,
-                    name=f"stage{index + 1}_block{place + 1}",
-                )
-                blocks.append(block)
+                operation = self.block_operations[next(operations)]
+                blocks.append(stage.block(index, place, operation, int(channels)))
         return blocks
+
+    def stem(self, image_channels: int = 3) -> Convolution:
+        """Describe the convolution at the start, for images of so many channels."""
+        return Convolution(
+            "conv",
+            image_channels,
+            self.stem_channels,
+            kernel_size=3,
+            strides=self.stem_strides,
+            activation="relu",
+        )
+
+    def head(self, in_channels: int) -> tuple[Convolution, Convolution]:
+        """Describe the head's two convolutions behind a block of `in_channels`."""
+        return head_convolutions(in_channels, *self.head_channels)
 
     @property
     def operation_structures(self) -> np.ndarray:

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from keras_khyper.spaces.convolution import Convolution
+
 # The candidate structures of a block (paper appendix A.3).
 STRUCTURES = ("ExtraDW", "IB", "ConvNext", "FFN")
 
@@ -69,6 +71,51 @@ class UIBBlock(NamedTuple):
     strides: int
     name: str
 
+    def convolutions(self, in_channels: int) -> list[Convolution]:
+        """Describe the block's convolutions, first to last.
+
+        [start depthwise] -> expand 1x1, ReLU -> [middle depthwise, ReLU] -> project
+        1x1, each with BatchNorm. The stride lies on the middle depthwise convolution
+        if there is one, else on that at the start. An FFN of stride 2, which neither
+        MobileNetV4's reference defines but KHyper-L has, puts it on the expansion: it
+        subsamples before it expands. An IB of ratio 1 has no expansion, as
+        MobileNetV2's and V3's first block; the other structures keep theirs, which
+        has their only nonlinearity before the projection.
+
+        Args:
+            in_channels: channels of the block's input.
+
+        Example:
+            >>> block = UIBBlock(UIBOperation(None, 3), 6, 24, 2, "stage1_block1")
+            >>> [(conv.name, conv.strides) for conv in block.convolutions(16)]
+            [('expand', 1), ('middle', 2), ('project', 1)]
+        """
+        start, middle = self.operation
+        expanded = self.expansion_ratio * in_channels
+        has_expansion = self.operation.structure != "IB" or self.expansion_ratio > 1
+        strided = "middle" if middle else "start" if start else "expand"
+        table = (  # name, kernel size, channels in and out, depthwise, activation
+            ("start", start, in_channels, in_channels, True, None),
+            ("expand", has_expansion and 1, in_channels, expanded, False, "relu"),
+            ("middle", middle, expanded, expanded, True, "relu"),
+            ("project", 1, expanded, self.channels, False, None),
+        )
+        return [
+            Convolution(
+                name,
+                *(inputs, outputs, kernel_size),
+                strides=self.strides if name == strided else 1,
+                depthwise=depthwise,
+                activation=activation,
+            )
+            for name, kernel_size, inputs, outputs, depthwise, activation in table
+            if kernel_size
+        ]
+
+    def has_skip(self, in_channels: int) -> bool:
+        """Return whether the block's input is added to its output."""
+        return self.strides == 1 and self.channels == in_channels
+
 
 @dataclass(frozen=True)
 class UIBStage:
@@ -115,6 +162,21 @@ class UIBStage:
         """The largest number of blocks."""
         return self.depths[-1]
 
+    def block(
+        self, index: int, place: int, operation: UIBOperation, channels: int
+    ) -> UIBBlock:
+        """Describe a block; the first of the stage has the stage's stride.
+
+        Args:
+            index: the stage's, counted from 0.
+            place: the block's in the stage, counted from 0.
+            operation: structure and kernel sizes.
+            channels: output channels, one of the candidates.
+        """
+        strides = 1 if place else self.strides
+        name = f"stage{index + 1}_block{place + 1}"
+        return UIBBlock(operation, self.expansion_ratio, channels, strides, name)
+
 
 # Table 8; strides and expansion ratios from Tables 9 to 11.
 TABLE_8 = (
@@ -147,4 +209,28 @@ def uib_operations(kernel_sizes: Sequence[int]) -> tuple[UIBOperation, ...]:
         *(UIBOperation(None, size) for size in kernel_sizes),
         *(UIBOperation(size, None) for size in kernel_sizes),
         UIBOperation(None, None),
+    )
+
+
+def head_convolutions(
+    in_channels: int, filters: int, features: int
+) -> tuple[Convolution, Convolution]:
+    """Describe the two convolutions of the head, before and behind the pooling.
+
+    Args:
+        in_channels: channels of the last block.
+        filters: channels of the first, which a BatchNorm follows.
+        features: channels of the second, which has a bias and no BatchNorm.
+    """
+    return (
+        Convolution("conv", in_channels, filters, 1, activation="hard_swish"),
+        Convolution(
+            "features",
+            filters,
+            features,
+            kernel_size=1,
+            use_bias=True,
+            batch_norm=False,
+            activation="hard_swish",
+        ),
     )

@@ -173,7 +173,7 @@ def test_weights_of_masked_channels_get_no_gradient():
         variable
         for block in supernet.blocks
         for operation in block.operations
-        for part in operation.parts
+        for part in operation.convs
         for variable in (
             operation.convs[part].generator.kernel,
             operation.norms[part].gamma,

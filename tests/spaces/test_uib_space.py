@@ -6,7 +6,14 @@ import json
 import numpy as np
 import pytest
 
-from keras_khyper.spaces import SpaceLike, StagedSpace, UIBSpace, UIBStage
+from keras_khyper.spaces import (
+    SpaceLike,
+    StagedSpace,
+    UIBBlock,
+    UIBOperation,
+    UIBSpace,
+    UIBStage,
+)
 
 STRUCTURES = ("ExtraDW", "IB", "ConvNext", "FFN")
 # Table 8: channels and depths of stages 1 to 7.
@@ -91,6 +98,29 @@ def test_one_architecture_in_every_detail(small):
     shallow = small.from_string("4:FFN|8:IB_k3")
     assert shallow.tolist() == [0, 0, 0, 0, 3, 0, 1, 0, 0]
     assert small.present(shallow).tolist() == [True, False, True, False, False]
+
+
+@pytest.mark.parametrize(
+    "operation, ratio, expected",
+    [
+        ((5, 3), 6, ["start 5 16 16 1", "expand 1 16 96 1", "middle 3 96 96 2"]),
+        ((None, 3), 6, ["expand 1 16 96 1", "middle 3 96 96 2"]),
+        ((None, 3), 1, ["middle 3 16 16 2"]),
+        ((5, None), 1, ["start 5 16 16 2", "expand 1 16 16 1"]),
+        ((None, None), 1, ["expand 1 16 16 2"]),
+    ],
+)
+def test_the_convolutions_of_a_block(operation, ratio, expected):
+    """Kernel size, channels in and out, stride: as MobileNetV4 and Table 8 say."""
+    block = UIBBlock(UIBOperation(*operation), ratio, 24, 2, "block")
+    convs = block.convolutions(16)
+    written = [
+        f"{c.name} {c.kernel_size} {c.in_channels} {c.filters} {c.strides}"
+        for c in convs
+    ]
+    assert written == [*expected, f"project 1 {16 * ratio} 24 1"]
+    depthwise = {c.name for c in convs if c.depthwise}
+    assert depthwise == {"start", "middle"} & {c.name for c in convs}
 
 
 def test_encodings(space):
