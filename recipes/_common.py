@@ -164,40 +164,6 @@ def load_benchmark_images(settings: Any) -> Any:
     return load_images(settings, **options)
 
 
-def augmented_batches(
-    data: Any,
-    batch_size: int,
-    seed: int,
-    repeats: int = 1,
-    limit: int | None = None,
-    crop_epochs: int | None = None,
-) -> Any:
-    """Return training batches with the benchmark's augmentation.
-
-    Args:
-        data: Of `load_images`.
-        batch_size: Different images in a batch.
-        seed: Of order and augmentation.
-        repeats: As in `keras_khyper.data.AugmentedBatches`.
-        limit: Use only so many images.
-        crop_epochs: As in `keras_khyper.data.AugmentedBatches`.
-    """
-    import keras_khyper as kk
-
-    return kk.data.AugmentedBatches(
-        data.train_images[:limit],
-        data.train_labels[:limit],
-        batch_size,
-        data.mean,
-        data.std,
-        crop_padding=data.image_shape[0] // 8,
-        flip=data.name != "mnist_5k",  # a mirrored digit is none
-        seed=seed,
-        repeats=repeats,
-        crop_epochs=crop_epochs,
-    )
-
-
 def train_in_blocks(
     settings: Any,
     data: Any,
@@ -220,8 +186,7 @@ def train_in_blocks(
     import keras_khyper as kk
 
     keras.utils.set_random_seed(seed)
-    train = augmented_batches(
-        data,
+    train = data.train_batches(
         settings.batch_size,
         seed,
         limit=settings.steps_per_block * settings.batch_size,

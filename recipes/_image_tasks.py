@@ -8,7 +8,7 @@ import pathlib
 from typing import Any, Protocol
 
 import numpy as np
-from _common import augmented_batches, load_images
+from _common import load_images
 
 Examples = tuple[np.ndarray, np.ndarray]
 
@@ -38,8 +38,13 @@ class ImageTask(Protocol):
     def make_loss(self) -> Any:
         """Return the teacher's loss on the labels that training batches have."""
 
-    def calibration_images(self, num: int, seed: int) -> np.ndarray:
-        """Return normalised training images [num, H, W, channels], not augmented."""
+    def calibration_images(
+        self, num: int, seed: int, augmented: bool = True
+    ) -> np.ndarray:
+        """Return normalized training images [num, H, W, channels].
+
+        They look as in training, or are whole where ``augmented`` is False.
+        """
 
     def examples(self, split: str, limit: int | None = None) -> Examples:
         """Return normalised images and labels of ``validation`` or ``test``."""
@@ -66,7 +71,7 @@ class MemoryTask:
         import keras_khyper as kk
 
         del epoch
-        batches = augmented_batches(self.data, batch_size, seed)
+        batches = self.data.train_batches(batch_size, seed)
         return {
             "x": batches,
             "shuffle": False,
@@ -81,9 +86,11 @@ class MemoryTask:
 
         return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
-    def calibration_images(self, num: int, seed: int) -> np.ndarray:
-        """Return normalised training images."""
-        return self.data.calibration_images(num, seed=seed)
+    def calibration_images(
+        self, num: int, seed: int, augmented: bool = True
+    ) -> np.ndarray:
+        """Return normalized training images; see `ImageTask`."""
+        return self.data.calibration_images(num, seed, augmented)
 
     def examples(self, split: str, limit: int | None = None) -> Examples:
         """Return a split's first images, normalised, and labels."""
@@ -138,10 +145,16 @@ class StreamTask:
 
         return keras.losses.CategoricalCrossentropy(from_logits=True)
 
-    def calibration_images(self, num: int, seed: int) -> np.ndarray:
-        """Return normalised training images."""
-        size = self.augmentation.image_size
-        return self.stream.calibration_images(num, size, seed)
+    def calibration_images(
+        self, num: int, seed: int, augmented: bool = True
+    ) -> np.ndarray:
+        """Return normalized training images; see `ImageTask`."""
+        return self.stream.calibration_images(
+            num,
+            self.augmentation if augmented else None,
+            seed,
+            self.augmentation.image_size,
+        )
 
     def examples(self, split: str, limit: int | None = None) -> Examples:
         """Return a split's first images, resized and normalised, and labels."""

@@ -102,8 +102,6 @@ BEYOND = (
     Entry("KD at T = 2", None, "kd_temperature_2", {"distillation_temperature": 2.0}),
     Entry("KD at T = 4", None, "kd_temperature_4", {"distillation_temperature": 4.0}),
     Entry("KD, half true labels", None, "kd_half", {"distillation_weight": 0.5}),
-    Entry("subnets' losses summed", None, "subnets_sum", {"subnet_loss_weight": 1.0}),
-    Entry("subnets' losses mean", None, "subnets_mean", {"subnet_loss_weight": 0.2}),
     Entry("two fair sets", None, "fair_sets_2", {"fair_sets": 2}),
     Entry("tau = 0.5", None, "tau_half", {"sampling_temperature": 0.5}),
     Entry("tau = 5", None, "tau_5", {"sampling_temperature": 5.0}),
@@ -122,16 +120,9 @@ def tables(base: Settings) -> tuple[Table, ...]:
     ranks = [max(1, base.rank * share // 4) for share in (1, 2, 4)]
     shots = [max(1, base.num_shots * share // 8) for share in (1, 2, 4, 8)]
     faster = {"learning_rate": 2 * base.learning_rate}
-    uncropped = Entry(
-        "whole images in the last fifth",
-        None,
-        "uncropped",
-        {"uncropped_epochs": max(1, base.epochs // 5)},
-    )
     beyond = (
         *BEYOND,
         Entry("learning rate x 2", None, "learning_rate_2", faster),
-        uncropped,
     )
     hypernets = tuple(
         Entry(
@@ -142,9 +133,12 @@ def tables(base: Settings) -> tuple[Table, ...]:
         )
         for rank, paper in zip(ranks, (8, 16, 32), strict=True)
     )
-    one_shot = dataclasses.replace(
-        hypernets[-1], label=f"one shot, {hypernets[-1].label}", paper=None
-    )
+    shared = {"generator": "shared"}
+    literal = {
+        "scaling": "literal",
+        "encoder_multiplier": 1.0,
+        "gradient_scaling": "sum",
+    }
     longer = {"epochs": 4 * base.epochs}
     suffix = f"epochs_{longer['epochs']}"
     return (
@@ -240,9 +234,47 @@ def tables(base: Settings) -> tuple[Table, ...]:
             optional=True,
         ),
         Table(
-            "leads",
-            "Leads: what was ahead with one seed",
-            (dataclasses.replace(main, paper=None), one_shot, uncropped),
+            "step",
+            "How far a weight moves: weight sharing",
+            (
+                Entry(
+                    "mean loss",
+                    None,
+                    "shared_mean",
+                    {**shared, "gradient_scaling": "mean"},
+                ),
+                Entry("mean over users", None, "shared", shared),
+                Entry(
+                    "mean over users, by softmax(beta)",
+                    None,
+                    "shared_shares",
+                    {**shared, "gradient_scaling": "shares"},
+                ),
+                Entry(
+                    "summed losses",
+                    None,
+                    "shared_sum",
+                    {**shared, "gradient_scaling": "sum"},
+                ),
+            ),
+            optional=True,
+        ),
+        Table(
+            "controls",
+            "Controls: weight sharing at other learning rates; the paper to the letter",
+            (
+                Entry("weight sharing", None, "shared", shared),
+                *(
+                    Entry(
+                        f"learning rate x {factor}",
+                        None,
+                        f"shared_rate_{name}",
+                        {**shared, "learning_rate": factor * base.learning_rate},
+                    )
+                    for factor, name in ((0.5, "half"), (2, "double"))
+                ),
+                Entry("literal Kshot-Hypernet", None, "literal", literal),
+            ),
             optional=True,
         ),
     )

@@ -36,6 +36,8 @@ class SupernetSettings:
     """Of structures, where a space has sizes: those follow the sandwich rule."""
     sampling_temperature: float = 1.5
     distillation: bool = True
+    gradient_scaling: Literal["users", "shares", "mean", "sum"] = "users"
+    """How far each weight moves; the paper sums losses. See `Supernet.compile`."""
     epochs: int
     batch_size: int
     learning_rate: float
@@ -74,6 +76,7 @@ def compile_supernet(
         optimizer,
         sampler=make_sampler(settings),
         distillation=settings.distillation,
+        gradient_scaling=settings.gradient_scaling,
         weight_decay=settings.weight_decay,
         encoder_learning_rate_multiplier=settings.encoder_multiplier,
         metrics=["accuracy"],

@@ -39,7 +39,6 @@ import tyro
 from _common import (
     RESULTS,
     RUNS,
-    augmented_batches,
     cosine_by_epoch,
     load_benchmark_images,
     open_folder,
@@ -70,8 +69,6 @@ class Settings:
     channels: int = 16
     num_cells: int = 5
     epochs: int = 200
-    uncropped_epochs: int = 0
-    """Last epochs whose images are whole, not cropped."""
     batch_size: int = 256
     learning_rate: float = 0.1
     weight_decay: float = 5e-4
@@ -111,7 +108,6 @@ PROTOCOL = (
     "channels",
     "num_cells",
     "epochs",
-    "uncropped_epochs",
     "batch_size",
     "learning_rate",
     "weight_decay",
@@ -166,10 +162,9 @@ def run_name(settings: Settings) -> str:
         return settings.name
     size = settings.image_size or "full"
     images = settings.train_size or "all"
-    whole = f"_whole{settings.uncropped_epochs}" if settings.uncropped_epochs else ""
     return (
         f"from_scratch_c{settings.channels}_n{settings.num_cells}_px{size}"
-        f"_e{settings.epochs}{whole}_{images}"
+        f"_e{settings.epochs}_{images}"
     )
 
 
@@ -264,7 +259,7 @@ def fit(settings: Settings, network: Any, batches: Any) -> list[dict[str, float]
     Args:
         settings: The protocol.
         network: Of `make_network`.
-        batches: Of `augmented_batches`.
+        batches: Of `ImageData.train_batches`.
 
     Returns:
         For each epoch the means of loss and accuracy over its batches.
@@ -311,13 +306,7 @@ def train_network(settings: Settings, data: Any, arch: str, seed: int) -> dict:
     keras.config.set_dtype_policy(settings.dtype_policy)
     keras.utils.set_random_seed(seed)
     network = make_network(settings, data, arch)
-    batches = augmented_batches(
-        data,
-        settings.batch_size,
-        seed,
-        limit=settings.train_size,
-        crop_epochs=settings.epochs - settings.uncropped_epochs,
-    )
+    batches = data.train_batches(settings.batch_size, seed, limit=settings.train_size)
     history = fit(settings, network, batches)
     logits = network.predict(
         data.normalize(data.validation_images), batch_size=500, verbose=0

@@ -9,9 +9,8 @@
 and train different subnets, 300 epochs. `two-core` is what the tables in
 recipes/results compare, half an hour on one CPU core: images of half the size, C=8 and
 h=16, one cell a stage, 10 epochs. Networks trained from scratch at that size rank as
-the benchmark does (compare_protocols.py). Its subnets' losses are averaged, where the
-paper sums them (docs/log.md says why). `reduced` has full images, C=16 and the sum,
-minutes on a GPU. Figures of one do not compare with those of the other. A killed run
+the benchmark does (compare_protocols.py). `reduced` has full images and C=16, minutes
+on a GPU. Figures of one do not compare with those of the other. A killed run
 goes on where it was: in training from the last finished epoch, in evaluation from the
 last set of subnets. Ends with average and maximum accuracy of random subnets, Kendall's
 tau against the table, and the best subnet, tested once and exported. Beside the result
@@ -27,7 +26,7 @@ import pathlib
 from typing import Any, Literal
 
 import tyro
-from _common import RUNS, augmented_batches, load_benchmark_images
+from _common import RUNS, load_benchmark_images
 from _runs import Stopwatch, read_trained
 from _subnet_lists import read_archs, write_subnets
 from _supernet_runs import (
@@ -65,13 +64,11 @@ class Settings(SupernetSettings):
     """Divides logits in the distillation's loss; not in the paper."""
     distillation_weight: float = 1.0
     """Of the soft labels, the rest is the true labels'; not in the paper."""
-    subnet_loss_weight: float = 1.0
-    """Of the subnets' summed losses; 1 in the paper."""
     fair_sets: int = 1
-    """Sets of subnets in each step on each replica; their mean makes the update."""
+    """Sets of subnets in each step on each replica."""
     epochs: int = 300
-    uncropped_epochs: int = 0
-    """Last epochs whose images are whole, not cropped; not in the paper."""
+    train_size: int | None = None
+    """Use only so many training images, the first ones."""
     warmup_epochs: int | None = None
     """Epochs of equal coefficients; max(1, round(epochs / 60)) if not given."""
     batch_size: int = 256
@@ -114,7 +111,6 @@ PRESETS = {
             channels=8,
             num_cells=1,
             rank=16,
-            subnet_loss_weight=0.2,
             epochs=10,
             batch_size=128,
             learning_rate=0.1,
@@ -218,7 +214,6 @@ def make_supernet(settings: Settings, data: Any) -> Any:
         distillation_temperature=settings.distillation_temperature,
         distillation_weight=settings.distillation_weight,
         fair_sets_per_step=settings.fair_sets,
-        subnet_loss_weight=settings.subnet_loss_weight / settings.fair_sets,
     )
     return supernet
 
@@ -228,12 +223,11 @@ def train(settings: Settings, supernet: Any, data: Any, folder: pathlib.Path) ->
     import keras_khyper as kk
 
     repeats = settings.replicas if settings.same_images else 1
-    batches = augmented_batches(
-        data,
+    batches = data.train_batches(
         settings.batch_size * settings.replicas // repeats,
         settings.seed,
+        settings.train_size,
         repeats,
-        crop_epochs=settings.epochs - settings.uncropped_epochs,
     )
     warmup = settings.warmup_epochs
     if warmup is None:

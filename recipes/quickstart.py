@@ -30,7 +30,6 @@ import numpy as np
 import tyro
 from _common import (
     RUNS,
-    augmented_batches,
     cosine_by_epoch,
     load_images,
     provenance,
@@ -157,7 +156,7 @@ def train_supernet(settings: Settings, data: Any, epochs: int) -> Any:
         # Two steps run sooner than they compile.
         run_eagerly=settings.smoke,
     )
-    batches = augmented_batches(data, settings.batch_size, settings.seed)
+    batches = data.train_batches(settings.batch_size, settings.seed)
     supernet.fit(
         batches,
         epochs=epochs,

@@ -71,7 +71,7 @@ def find_scratch(settings: Settings, matrix: Matrix) -> list[dict[str, Any]]:
     paths = settings.scratch
     if paths is None:
         paths = tuple(sorted(RESULTS.glob("from_scratch*.json")))
-    keys = ("data", "image_size", "channels", "num_cells", "uncropped_epochs")
+    keys = ("data", "image_size", "channels", "num_cells")
     base = plan_settings(matrix)
     compared = {key: base[key] for key in keys}
     found = []
@@ -187,11 +187,10 @@ def scale_context(matrix: Matrix) -> list[tuple[str, Any, Any]]:
         "channels": "Channels of the first stage",
         "num_cells": "Cells in each of three stages",
         "epochs": "Epochs",
-        "uncropped_epochs": "Of these, with whole images",
         "batch_size": "Batch size on each replica",
         "replicas": "Replicas, each with subnets of its own",
         "learning_rate": "Learning rate",
-        "subnet_loss_weight": "Factor of the subnets' summed losses",
+        "gradient_scaling": "How far each weight moves",
         "rank": "Rank h",
         "num_shots": "Shots N",
         "num_archs": "Architectures evaluated",

@@ -273,8 +273,7 @@ def main(settings: Settings) -> None:
     table = load_table(run)
     data = load_benchmark_images(run)
     supernet = keras.models.load_model(settings.run / "supernet.keras", compile=False)
-    order = np.random.default_rng(run.seed).permutation(len(data.train_images))
-    images = data.train_images[order[: settings.calibration_images]]
+    images = data.calibration_pixels(settings.calibration_images, run.seed)
     archs, correct = count_correct(settings, run, supernet, data)
     contents = _describe(data)
     dtype = settings.weights_dtype

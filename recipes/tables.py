@@ -10,7 +10,8 @@ Table 2 (weight sharing, K-shot, Kshot-Hypernet), Table 3 (distillation), Figure
 (sampler) with three seeds, then Table 6 (rank without shots) and Table 7 (shots) with
 one; Tables 1 and 4 and Figure 6 need no runs of their own. `--only beyond` runs
 attempts to do better than the paper, `--only length` four times the epochs, with one
-seed, `--only leads` with three what was ahead with one. A row is one call of
+seed; `--only step` how far weights move, `--only controls` learning rates and the paper
+to the letter, with all seeds. A row is one call of
 nas_bench_201.py in a process of its own; its command is printed and kept in
 matrix.json, so that it runs again alone. Rows that several tables need run once. All
 evaluate the same random architectures. Stop and start again as you like: finished rows
@@ -77,7 +78,7 @@ class Settings:
     """Seeds of generator, distillation and sampler; the other tables have one."""
     only: tuple[str, ...] = ()
     """Tables to run: table_2, table_3, figure_7, table_6, table_7, which are all that
-    run if empty, or no_distillation, length, beyond, leads."""
+    run if empty, or no_distillation, length, step, controls, beyond."""
     overrides: tuple[str, ...] = ()
     """FIELD=VALUE of nas_bench_201.py's settings, for every row."""
     parallel: int = 1

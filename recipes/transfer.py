@@ -33,7 +33,6 @@ import tyro
 from _common import (
     KHYPER,
     RUNS,
-    augmented_batches,
     cosine_by_epoch,
     load_folder,
     open_folder,
@@ -227,7 +226,7 @@ def train(
         run_eagerly=settings.smoke,
     )
     size = min(settings.batch_size, len(data.train_images))
-    batches = augmented_batches(data, size, settings.seed)
+    batches = data.train_batches(size, settings.seed)
     history = str(settings.output / f"{stage}.csv")
     trained.fit(
         batches,

@@ -96,8 +96,6 @@ class AugmentedBatches(keras.utils.PyDataset):
         std: standard deviation of each channel, 0-255.
         crop_padding: black pixels added to each side before cropping; 0 for no
             crop. The benchmark uses 4 for images of 32 pixels and 2 for 16.
-        crop_epochs: how many epochs crop; later ones have whole images, which are
-            what a network is tested on. None for all.
         flip: whether to mirror images left to right with probability one half.
         seed: seed of order and augmentation, not negative.
         drop_remainder: whether to leave out an epoch's last, smaller batch. A
@@ -139,15 +137,12 @@ class AugmentedBatches(keras.utils.PyDataset):
         seed: int = 0,
         drop_remainder: bool = True,
         repeats: int = 1,
-        crop_epochs: int | None = None,
     ):
         super().__init__()
         images, labels = np.asarray(images), np.asarray(labels)
         _check_examples(images, labels)
         _check_at_least(1, batch_size=batch_size, repeats=repeats)
         _check_at_least(0, crop_padding=crop_padding, seed=seed)
-        if crop_epochs is not None:
-            _check_at_least(0, crop_epochs=crop_epochs)
         arrays.check_statistics(mean, std, images.shape[-1])
         if drop_remainder and batch_size > len(images):
             raise ValueError(
@@ -161,7 +156,6 @@ class AugmentedBatches(keras.utils.PyDataset):
         self.mean = mean
         self.std = std
         self.crop_padding = crop_padding
-        self.crop_epochs = crop_epochs
         self.flip = flip
         self.seed = seed
         self.drop_remainder = drop_remainder
@@ -231,8 +225,7 @@ class AugmentedBatches(keras.utils.PyDataset):
             )
         start = index * self.batch_size
         chosen = self._epoch_order(epoch)[start : start + self.batch_size]
-        cropped = self.crop_epochs is None or epoch < self.crop_epochs
-        padding = self.crop_padding if cropped else 0
+        padding = self.crop_padding
         draws = draw_flips_and_crops(
             self._generator(epoch, index), len(chosen), padding, self.flip
         )

@@ -5,6 +5,7 @@ reads, `L` classes.
 """
 
 import dataclasses
+import math
 from typing import Any, Protocol
 
 import numpy as np
@@ -214,17 +215,22 @@ class ImageStream:
     def calibration_images(
         self,
         num: int = 2048,
-        image_size: int = 224,
+        augmentation: ImageNetAugmentation | None = None,
         seed: int = 0,
+        image_size: int = 224,
         crop_fraction: float = 0.875,
     ) -> npt.NDArray[np.float32]:
-        """Normalised training images without augmentation, for recalibration.
+        """Draw normalized training images for BatchNorm recalibration.
 
         Args:
             num: how many; a smaller training split is returned whole.
-            image_size: height and width in pixels.
-            seed: seed of the draw.
-            crop_fraction: as in
+            augmentation: that of training, which the statistics should see: crops,
+                colors and mixed images. None for images resized and cropped at the
+                center, of another distribution than the weights were trained on.
+            seed: seed of the draw and of the augmentation.
+            image_size: height and width in pixels without `augmentation`, which has
+                its own.
+            crop_fraction: without `augmentation`, as in
                 :func:`~keras_khyper.data.resize_and_center_crop`.
 
         Returns:
@@ -236,6 +242,13 @@ class ImageStream:
         """
         if num < 1:
             raise ValueError(f"num must be positive. Received: num={num}")
+        num = min(num, len(self.train))
+        if augmentation is not None:
+            # Several batches, since a whole batch is mixed either by CutMix or Mixup.
+            batch_size = min(num, 64)
+            batches = self.train_batches(augmentation, batch_size, seed)
+            batches = batches.take(math.ceil(num / batch_size)).as_numpy_iterator()
+            return np.concatenate([images for images, _ in batches])[:num]
         tf = import_tensorflow("A stream of images")
         records = self.train.records(tf.constant([seed, -1], tf.int64)).take(num)
         examples = self._evaluated(self.train, records, image_size, crop_fraction)

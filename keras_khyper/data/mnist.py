@@ -74,6 +74,7 @@ def load_mnist_5k(
         mean=mean,
         std=std,
         class_names=tuple(str(digit) for digit in range(_NUM_CLASSES)),
+        flip=False,  # a mirrored digit is none
     )
 
 

@@ -215,6 +215,11 @@ class SearchableCell(layers.Layer):
             list(group) for group in zip(*by_candidate, strict=True)
         ]
 
+    @property
+    def decisions(self):
+        """Pairs of a decision and the K operations that it chooses from."""
+        return list(enumerate(self.edge_operations))
+
     def build(self, input_shape):
         """Build every candidate for inputs [B, H, W, C]."""
         for operations in self.edge_operations:

@@ -158,6 +158,11 @@ class SearchableBottleneck(layers.Layer):
             for operation in uib_operations([kernel_size])
         ]
 
+    @property
+    def decisions(self):
+        """The pair of this block's decision and its four operations."""
+        return [(self.decision, self.operations)]
+
     def build(self, input_shape):
         """Build every structure for inputs [B, H, W, I]."""
         for operation in self.operations:

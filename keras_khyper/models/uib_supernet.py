@@ -162,6 +162,14 @@ class UIBSupernet(Supernet):
         """Return the structures of a fair set [4, D], completed to permutations."""
         return self._traced.fair_structures(archs)
 
+    def candidate_uses(self, archs):
+        """Return which structures each of architectures [S, D] uses: [S, blocks, 4].
+
+        A block beyond the depth of its stage uses none.
+        """
+        present = ops.cast(self._traced.present(archs), "float32")  # [S, blocks]
+        return super().candidate_uses(archs) * present[..., None]
+
     def sizes(self, archs):
         """Return the sizes of architectures [S, D] at each block: [S, blocks, 5]."""
         return self._traced.sizes(archs)

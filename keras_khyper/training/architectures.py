@@ -45,6 +45,10 @@ class ArchitectureMeaning:
         """Return the choices of a fair set [S, D]; each column is a permutation."""
         return self.choices(archs)
 
+    def candidate_uses(self, archs):
+        """Return which candidates each of architectures [S, D] uses: [S, D, K]."""
+        return ops.one_hot(self.choices(archs), self.arch_logits_shape[1])
+
     def sizes(self, archs):
         """Return the sizes of architectures [S, D], see `Route`; None without."""
         del archs

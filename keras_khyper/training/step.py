@@ -20,8 +20,10 @@ def supernet_step(model, data):
        generators and beta.
     2. Its outputs in *that* forward become soft labels; subnets are drawn after
        the update.
-    3. The subnets' losses are summed and make one update without decay, which
-       leaves beta alone.
+    3. The subnets' losses make one update without decay, which leaves beta alone.
+
+    How far a weight moves in the two updates is `Supernet.compile`'s
+    ``gradient_scaling``.
 
     Args:
         model: A compiled `Supernet`.
@@ -44,16 +46,16 @@ def supernet_step(model, data):
 
 
 def sample_archs(model):
-    """Draw this replica's subnets: integer tensor [sets, S, D].
+    """Draw the subnets of all replicas: integer tensor [replicas, sets, S, D].
 
     Every replica draws for all and takes its own part, so that replicas differ
     while their random states stay equal.
     """
-    replicas, sets = backend.num_replicas(), model.fair_sets_per_step
-    archs = model.sampler.sample(
-        model.arch_logits, model.seed_generator, shape=(replicas, sets)
+    return model.sampler.sample(
+        model.arch_logits,
+        model.seed_generator,
+        shape=(backend.num_replicas(), model.fair_sets_per_step),
     )
-    return archs[backend.replica_id()]
 
 
 def _trained_variables(model, with_arch_logits):
@@ -77,37 +79,51 @@ def _update_teacher(model, x, y, sample_weight):
     (loss, (logits,)), gradients = backend.value_and_grad(
         loss_fn, variables, model.variables
     )
-    _apply(model, gradients, variables, decay=model.weight_decay)
+    factors = {}
+    if model.gradient_scaling in ("users", "shares"):
+        beta = ops.convert_to_tensor(model.arch_logits)
+        # Before this update, as the mixture of the gradients was.
+        shares = ops.softmax(beta if model.gradient_scaling == "shares" else 0.0 * beta)
+        factors = model.candidate_weights.teacher_factors(variables, shares)
+    _apply(model, gradients, variables, factors, decay=model.weight_decay)
     replicas = backend.num_replicas()
     _loss_tracker(model).update_state(loss * replicas, sample_weight=_batch_size(x))
     model.compute_metrics(x, y, logits, sample_weight)
     return ops.stop_gradient(logits)
 
 
-def _update_subnets(model, x, y, soft_labels, sample_weight, archs):
+def _update_subnets(model, x, y, soft_labels, sample_weight, all_archs):
     variables = _trained_variables(model, with_arch_logits=False)
+    archs = all_archs[backend.replica_id()]  # [sets, S, D]
+    flat_archs = ops.reshape(archs, (-1, archs.shape[-1]))  # [sets * S, D]
 
     def mean_loss(logits):
         return _subnet_loss(model, logits, y, soft_labels, sample_weight)
 
-    def summed_loss(logits):
+    def scaled_loss(logits):
         logits = ops.cast(logits, "float32")  # [S, B, Y]
-        loss = mean_loss(logits) * logits.shape[0] * model.subnet_loss_weight
-        return loss, [logits]
+        scale = 1.0 if model.gradient_scaling == "sum" else 1.0 / flat_archs.shape[0]
+        return mean_loss(logits) * logits.shape[0] * scale, [logits]
 
     if model.accumulate_subnets:
         logits, gradients = backend.sum_gradients(
-            lambda arch: summed_loss(model.call_paths(x, arch[None], low_memory=True)),
-            ops.reshape(archs, (-1, archs.shape[-1])),
+            lambda arch: scaled_loss(model.call_paths(x, arch[None], low_memory=True)),
+            flat_archs,
             variables,
             model.variables,
         )
         logits = ops.squeeze(logits, axis=1)  # [S, 1, B, Y] -> [S, B, Y]
     else:
         (_, (logits,)), gradients = backend.value_and_grad(
-            lambda: summed_loss(_run_sets(model, x, archs)), variables, model.variables
+            lambda: scaled_loss(_run_sets(model, x, archs)), variables, model.variables
         )
-    _apply(model, gradients, variables, decay=0.0)
+    factors = {}
+    if model.gradient_scaling in ("users", "shares"):
+        # Of all replicas: their gradients make one mean.
+        everywhere = ops.reshape(all_archs, (-1, archs.shape[-1]))
+        uses = model.candidate_uses(everywhere)
+        factors = model.candidate_weights.subnet_factors(variables, uses)
+    _apply(model, gradients, variables, factors, decay=0.0)
     loss, replicas = mean_loss(logits), backend.num_replicas()
     model.subnet_loss_metric.update_state(loss * replicas, sample_weight=_batch_size(x))
     labels = y if len(y.shape) == 1 else ops.argmax(y, axis=-1)
@@ -149,7 +165,7 @@ def _subnet_loss(model, logits, y, soft_labels, sample_weight):
     return sum(losses)
 
 
-def _apply(model, gradients, variables, decay):
+def _apply(model, gradients, variables, factors, decay):
     # Keras divides losses by the number of replicas and sums gradients over
     # them, so what is added by hand is divided as well.
     decay = decay / backend.num_replicas()
@@ -158,6 +174,8 @@ def _apply(model, gradients, variables, decay):
         encoder = {id(variable) for variable in model.encoder.trainable_variables}
     updates = []
     for gradient, variable in zip(gradients, variables, strict=True):
+        if id(variable) in factors:
+            gradient = gradient * ops.cast(factors[id(variable)], gradient.dtype)
         if decay and variable.name not in UNDECAYED:
             gradient = gradient + decay * ops.cast(variable.value, gradient.dtype)
         if id(variable) in encoder:

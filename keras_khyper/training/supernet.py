@@ -24,6 +24,10 @@ from keras_khyper.layers.routes import (
 )
 from keras_khyper.training.architectures import ArchitectureMeaning
 from keras_khyper.training.deployment import materialize
+from keras_khyper.training.gradient_scaling import (
+    CandidateWeights,
+    check_gradient_scaling,
+)
 from keras_khyper.training.step import supernet_step
 
 
@@ -84,6 +88,7 @@ class Supernet(ArchitectureMeaning, backend.SupernetTrainer, keras.Model):
         self.scaling = scaling
         self.seed = seed
         self.image_shape = None
+        self._candidate_weights = None
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.encoder = self._make_encoder()
         self.subnet_loss_metric = keras.metrics.Mean(name="subnet_loss")
@@ -282,7 +287,7 @@ class Supernet(ArchitectureMeaning, backend.SupernetTrainer, keras.Model):
         train_arch_logits=True,
         fair_sets_per_step=1,
         accumulate_subnets=False,
-        subnet_loss_weight=1.0,
+        gradient_scaling="users",
         encoder_learning_rate_multiplier=0.001,
         distillation_temperature=1.0,
         distillation_weight=1.0,
@@ -310,7 +315,16 @@ class Supernet(ArchitectureMeaning, backend.SupernetTrainer, keras.Model):
                 update then needs the most, and the larger graph takes memory of
                 its own: the full ImageNet supernet needs more (docs/performance.md).
                 Far slower where XLA compiles for a CPU, as JAX does.
-            subnet_loss_weight: Factor of the subnets' summed losses.
+            gradient_scaling: How far a weight moves. ``"users"``: by the mean over
+                the subnets that use it, and in the teacher's update as if its
+                mixture had one candidate: gradients of the weights on a decision's
+                candidates are multiplied by S / users in the subnets' update and by
+                K in the teacher's. ``"shares"``: the same with one over the
+                candidate's softmax(beta) in place of K. ``"mean"``: by the gradient
+                of the subnets' mean loss, in which a candidate that one of S subnets
+                uses moves 1/S as far as it would alone. ``"sum"``: by that of the
+                summed losses, Algorithm 1 as it is written, in which what all
+                subnets share moves S times as far. Decay is never scaled.
             encoder_learning_rate_multiplier: Factor of the gradients of the
                 encoder, which sum over all layers and subnets. At 1 every kernel
                 jumps with every step and learns far slower than a plain one
@@ -337,6 +351,7 @@ class Supernet(ArchitectureMeaning, backend.SupernetTrainer, keras.Model):
                 f"in [0, 1]. Received: {distillation_temperature=}, "
                 f"{distillation_weight=}"
             )
+        check_gradient_scaling(gradient_scaling)
         if self.compute_dtype == "float16":
             raise ValueError(
                 "The two updates of a step do not scale losses, so float16 would "
@@ -349,7 +364,7 @@ class Supernet(ArchitectureMeaning, backend.SupernetTrainer, keras.Model):
             "train_arch_logits": train_arch_logits,
             "fair_sets_per_step": fair_sets_per_step,
             "accumulate_subnets": accumulate_subnets,
-            "subnet_loss_weight": subnet_loss_weight,
+            "gradient_scaling": gradient_scaling,
             "encoder_learning_rate_multiplier": encoder_learning_rate_multiplier,
             "distillation_temperature": distillation_temperature,
             "distillation_weight": distillation_weight,
@@ -383,6 +398,13 @@ class Supernet(ArchitectureMeaning, backend.SupernetTrainer, keras.Model):
         self.compile(**config)
         if self.built:
             self.optimizer.build(self.trainable_variables)
+
+    @property
+    def candidate_weights(self):
+        """The `CandidateWeights` of the built supernet."""
+        if self._candidate_weights is None:
+            self._candidate_weights = CandidateWeights(self)
+        return self._candidate_weights
 
     def update_step(self, data):
         """Run one step of Algorithm 1 on a batch; returns the metrics."""

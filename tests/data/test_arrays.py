@@ -48,14 +48,47 @@ def test_statistics_are_numpys():
 
 def test_calibration_images_are_distinct_training_images():
     data = make_data(num=7)
-    chosen = data.calibration_images(num=5, seed=1)
+    chosen = data.calibration_images(num=5, seed=1, augmented=False)
     assert chosen.shape == (5, 4, 4, 3)
     pool = [image.tobytes() for image in data.normalize(data.train_images)]
     drawn = [image.tobytes() for image in chosen]
     assert len(set(drawn)) == 5
     assert set(drawn) <= set(pool)
-    np.testing.assert_array_equal(chosen, data.calibration_images(num=5, seed=1))
-    assert not np.array_equal(chosen, data.calibration_images(num=5, seed=2))
+    for augmented in (False, True):
+        first, again, other = (
+            data.calibration_images(5, seed, augmented) for seed in (1, 1, 2)
+        )
+        np.testing.assert_array_equal(first, again)
+        assert not np.array_equal(first, other)
+
+
+def test_calibration_images_are_windows_of_flipped_or_upright_training_images():
+    """By an independent list of all windows of all padded images."""
+    data = dataclasses.replace(make_data(num=40), crop_padding=1)
+    windows = {}
+    for index, image in enumerate(data.train_images):
+        for flipped in (False, True):
+            side = image[:, ::-1] if flipped else image
+            padded = np.pad(side, ((1, 1), (1, 1), (0, 0)))
+            for top, left in np.ndindex(3, 3):
+                window = padded[top : top + 4, left : left + 4]
+                windows[window.tobytes()] = index, flipped, (top, left)
+    found = [windows[image.tobytes()] for image in data.calibration_pixels(40)]
+    assert {index for index, *_ in found} == set(range(40))
+    assert {flipped for _, flipped, _ in found} == {False, True}
+    assert len({place for *_, place in found}) > 4
+    upright = dataclasses.replace(data, flip=False, crop_padding=0)
+    kept = {image.tobytes() for image in upright.calibration_pixels(40)}
+    assert kept == {image.tobytes() for image in data.train_images}
+
+
+def test_training_and_calibration_are_augmented_alike():
+    data = make_data(num=8)
+    for changed in (data, dataclasses.replace(data, crop_padding=2, flip=False)):
+        batches = changed.train_batches(4)
+        assert batches.crop_padding == changed.padding
+        assert batches.flip == changed.flip
+    assert data.padding == 0  # an eighth of four pixels
 
 
 def test_calibration_says_by_its_shape_that_the_set_is_smaller():

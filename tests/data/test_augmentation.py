@@ -99,20 +99,6 @@ def test_without_augmentation_only_the_order_changes():
     np.testing.assert_allclose(images, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_images_are_whole_after_the_crop_epochs():
-    train = make_batches(crop_padding=2, crop_epochs=3)
-    cropping, whole = make_batches(crop_padding=2), make_batches(crop_padding=0)
-    for epoch in range(6):
-        expected = cropping if epoch < 3 else whole
-        np.testing.assert_array_equal(
-            train.batch(epoch, 1)[0], expected.batch(epoch, 1)[0]
-        )
-    images, labels = train.batch(3, 0)
-    pixels = np.rint(images.astype(np.float64) * STD + MEAN)
-    for image, source in zip(pixels, train.images[labels], strict=True):
-        assert any(np.array_equal(image, side) for side in (source, source[:, ::-1]))
-
-
 def epoch_labels(train, epoch):
     return np.concatenate([train.batch(epoch, i)[1] for i in range(len(train))])
 
@@ -203,7 +189,6 @@ def test_an_epoch_ends(index):
         ({"batch_size": 2.0}, TypeError, "Received: batch_size=2.0"),
         ({"repeats": 0}, ValueError, "Received: repeats=0"),
         ({"crop_padding": -1}, ValueError, "Received: crop_padding=-1"),
-        ({"crop_epochs": -1}, ValueError, "Received: crop_epochs=-1"),
         ({"seed": -1}, ValueError, "Received: seed=-1"),
     ],
 )

@@ -253,13 +253,23 @@ def test_labels_stay_with_their_images(stream):
 @pytest.mark.one_backend
 def test_calibration_images_are_training_images(stream):
     train = set(split(stream, "train")[0])
-    images = stream.calibration_images(12, image_size=8, seed=1)
+    images = stream.calibration_images(12, seed=1, image_size=8)
     assert (images.shape, images.dtype) == ((12, 8, 8, 3), np.float32)
     chosen = identify(images)
     assert len(set(chosen)) == 12 and set(chosen) <= train
-    np.testing.assert_array_equal(images, stream.calibration_images(12, 8, seed=1))
-    assert chosen != identify(stream.calibration_images(12, 8, seed=2))
-    assert len(stream.calibration_images(1000, 8)) == len(train)
+    np.testing.assert_array_equal(images, stream.calibration_images(12, None, 1, 8))
+    assert chosen != identify(stream.calibration_images(12, None, 2, 8))
+    assert len(stream.calibration_images(1000, image_size=8)) == len(train)
+
+
+@pytest.mark.one_backend
+def test_calibration_shows_images_as_training_does(stream):
+    augmentation = make_augmentation()
+    images = stream.calibration_images(12, augmentation, seed=1)
+    batches = stream.train_batches(augmentation, 12, seed=1)
+    np.testing.assert_array_equal(images, next(iter(batches))[0].numpy())
+    whole = stream.calibration_images(12, seed=1, image_size=8)
+    assert np.abs(images - whole).max() > 0.1
 
 
 def test_fit_trains_on_a_stream(folder):

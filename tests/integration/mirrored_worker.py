@@ -51,7 +51,7 @@ def make(sets, teacher, weight_decay):
         keras.optimizers.SGD(0.1),
         loss=None if teacher else no_teacher_loss,
         sampler=FixedSampler(sets),
-        subnet_loss_weight=0.0 if teacher else 1.0,
+        distillation_weight=1.0,
         weight_decay=weight_decay,
         metrics=["accuracy"],
     )

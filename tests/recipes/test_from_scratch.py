@@ -386,8 +386,6 @@ def test_what_is_no_shard(recipe, text):
 def test_names_and_sizes(recipe, settings):
     named = recipe.run_name(dataclasses.replace(settings, name=None))
     assert named == "from_scratch_c2_n1_px8_e2_1024"
-    whole = dataclasses.replace(settings, name=None, uncropped_epochs=1)
-    assert recipe.run_name(whole) == "from_scratch_c2_n1_px8_e2_whole1_1024"
     assert len({recipe.run_name(preset) for _, preset in recipe.PRESETS.values()}) == (
         len(recipe.PRESETS)
     )

@@ -178,29 +178,7 @@ def test_sizes_and_padding_are_the_data_sets(recipe, files):
     assert (data.image_shape, data.num_classes) == ((16, 16, 3), NUM_CLASSES)
     assert len(data.test_images) == 120
     assert "not the benchmark's x-test" in data.test_split
-    batches = sys.modules["_common"].augmented_batches(data, 60, 0)
-    assert batches.crop_padding == 2
-
-
-def test_the_last_epochs_have_whole_images(recipe, files, monkeypatch):
-    settings = settings_for(recipe, files, epochs=3, uncropped_epochs=1)
-    data = recipe.load_benchmark_images(settings)
-    given = {}
-    monkeypatch.setattr(
-        recipe, "fit_supernet", lambda *_, **options: given.update(options)
-    )
-    recipe.train(settings, None, data, files)
-    batches = given["x"]
-    for epoch in range(3):
-        images, _ = batches.batch(epoch, 0)
-        sources = data.normalize(data.train_images)
-        whole = [
-            np.isclose(image, np.concatenate([sources, sources[:, :, ::-1]]), atol=1e-6)
-            .all(axis=(1, 2, 3))
-            .any()
-            for image in images
-        ]
-        assert all(whole) if epoch == 2 else not all(whole)
+    assert data.train_batches(60).crop_padding == 2
 
 
 def test_a_table_that_lacks_something_is_refused_before_training(recipe, files):

@@ -438,7 +438,7 @@ def test_the_papers_figures_on_the_same_data_set(page):
 def test_a_stored_matrix_lacks_a_later_setting(files):
     matrix = _evidence.load_matrix(files.folder)
     settings = dict(matrix.plan["settings"])
-    assert settings.pop("subnet_loss_weight") == 1.0
+    assert settings.pop("gradient_scaling") == "users"
     old = dataclasses.replace(matrix, plan={**matrix.plan, "settings": settings})
     assert report.scale_context(old) == report.scale_context(matrix)
 

@@ -129,28 +129,11 @@ def test_what_goes_beyond_the_paper_runs_only_by_name(settings):
         "generator",
         "learning_rate",
         "sampling_temperature",
-        "subnet_loss_weight",
-        "uncropped_epochs",
     }
     matrix, default = tables.plan(settings)
     names = {row.name for row in rows[1:]}
     assert not names.intersection(row.name for row in default)
     assert names < {row["name"] for row in matrix["rows"]}
-
-
-def test_what_led_gets_three_seeds_of_the_same_rows():
-    base = _matrix.base_settings("paper", {})
-    rows = rows_of(base, only=("leads",))
-    variants = ("kshot_hypernet", "hypernet_h32", "uncropped")
-    assert [row.name for row in rows] == [
-        f"{variant}_seed{seed}" for seed in range(3) for variant in variants
-    ]
-    # They belong to Table 6 and to what goes beyond the paper, too.
-    chosen = ("table_6", "beyond", "leads")
-    tables_of = {row.name: row.tables for row in rows_of(base, only=chosen)}
-    assert tables_of["hypernet_h32_seed0"] == ("table_6", "leads")
-    assert tables_of["hypernet_h32_seed1"] == ("leads",)
-    assert tables_of["uncropped_seed0"] == ("beyond", "leads")
 
 
 def test_ranks_and_shots_scale_with_the_base():

@@ -4,6 +4,8 @@ The reference differentiates a loss written here, over single-path subnets run
 one after the other, and does the optimizer's arithmetic in float64.
 """
 
+import re
+
 import keras
 import numpy as np
 from keras import ops
@@ -158,6 +160,27 @@ def cross_entropy(targets, logits):
     return -ops.mean(ops.sum(targets * ops.log_softmax(logits), axis=-1))
 
 
+def candidate_places(variable):
+    """Return decision and candidate of a variable by its path; None elsewhere.
+
+    The decisions of all edges for kernels, which are stacked over them.
+    """
+    found = re.search(r"cell_edge(\d)(\d)_(\w+?)/", variable.path)
+    if found is None:
+        return None
+    candidate = OPERATIONS.index(found[3])
+    if variable.name in ("gamma", "beta"):
+        return EDGES.index((int(found[1]), int(found[2]))), candidate
+    return np.arange(len(EDGES)), candidate
+
+
+def along_first(variable, values):
+    """Return values that multiply a variable along its first axis, or as a whole."""
+    if np.ndim(values) == 0:
+        return values
+    return np.reshape(values, (-1, *[1] * (len(variable.shape) - 1)))
+
+
 class ReferenceStep:
     """Algorithm 1 with Nesterov momentum, as PyTorch's SGD defines it.
 
@@ -180,7 +203,7 @@ class ReferenceStep:
         self.soft_share = soft_share if options.get("distillation", True) else 0.0
         self.temperature = options.get("distillation_temperature", 1.0)
         self.train_arch_logits = options.get("train_arch_logits", True)
-        self.subnet_loss_weight = options.get("subnet_loss_weight", 1.0)
+        self.scaling = options.get("gradient_scaling", "users")
         self.multiplier = options.get("encoder_learning_rate_multiplier", 1.0)
 
     def run(self, x, y, sample_weight=None):
@@ -206,6 +229,12 @@ class ReferenceStep:
         if sample_weight is not None:
             soft_labels = soft_labels * sample_weight[:, None]
         targets = ops.convert_to_tensor(soft_labels.astype("float32"))
+        shares = np.exp(to_numpy(self.supernet.arch_logits))  # [D, K]
+        shares /= shares.sum(axis=1, keepdims=True)
+        gradients = [
+            self._teacher_factor(variable, shares) * gradient
+            for variable, gradient in zip(variables, gradients, strict=True)
+        ]
         self._update(variables, gradients, self.weight_decay)
 
         variables = self._variables(False)
@@ -223,9 +252,31 @@ class ReferenceStep:
             subnet, gradients = differentiate(subnet_loss, variables)
             losses.append(subnet)
             for total, gradient in zip(totals, gradients, strict=True):
-                total += self.subnet_loss_weight * gradient
+                total += gradient
+        for variable, total in zip(variables, totals, strict=True):
+            total /= self._users(variable)
         self._update(variables, totals, 0.0)
         return loss, losses
+
+    def _teacher_factor(self, variable, shares):
+        places = candidate_places(variable)
+        if self.scaling in ("mean", "sum") or places is None:
+            return 1.0
+        if self.scaling == "users":
+            return len(OPERATIONS)
+        decisions, candidate = places
+        return along_first(variable, 1.0 / shares[decisions, candidate])
+
+    def _users(self, variable):
+        # What the sum over subnets is divided by.
+        places = candidate_places(variable)
+        if self.scaling == "sum":
+            return 1.0
+        if self.scaling == "mean" or places is None:
+            return len(self.archs)
+        decisions, candidate = places
+        users = np.array(self.archs)[:, decisions] == candidate  # [S] or [S, E]
+        return along_first(variable, np.maximum(users.sum(axis=0), 1))
 
     def _variables(self, with_arch_logits):
         return [

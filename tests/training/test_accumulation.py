@@ -94,7 +94,7 @@ def test_a_step_is_the_same_subnet_by_subnet(name, distillation, batch):
     options = {
         "distillation": distillation,
         "fair_sets_per_step": len(archs),
-        "subnet_loss_weight": 0.5,
+        "gradient_scaling": "users",
         "weight_decay": 0.05,
     }
     sampler = (GivenPaths if name == "paths" else GivenSets)(archs)

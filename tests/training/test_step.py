@@ -151,7 +151,10 @@ def test_subnets_never_write_moving_statistics(any_supernet, batch, kind):
 CASES = {
     "default": {},
     "decay": {"weight_decay": 0.05},
-    "two fair sets": {"fair_sets_per_step": 2, "subnet_loss_weight": 0.5},
+    "two fair sets": {"fair_sets_per_step": 2},
+    "shares": {"gradient_scaling": "shares", "weight_decay": 0.05},
+    "mean": {"gradient_scaling": "mean"},
+    "sum": {"gradient_scaling": "sum", "fair_sets_per_step": 2},
     "single paths": {"paths": True},
     "sample weight": {"weighted": True, "weight_decay": 0.01},
     "true labels": {"distillation": False, "distillation_weight": 0.5},
@@ -275,7 +278,7 @@ def test_decay_is_coupled_as_in_pytorch():
     supernet.optimizer.build(variables)
     for _ in range(3):
         zeros = [ops.zeros(v.shape) for v in variables]
-        step._apply(supernet, zeros, variables, decay=0.5)
+        step._apply(supernet, zeros, variables, {}, decay=0.5)
     np.testing.assert_allclose(to_numpy(variables[0]), 0.63146 * before[0], rtol=2e-5)
     np.testing.assert_array_equal(to_numpy(variables[1]), before[1])
 
@@ -294,7 +297,7 @@ def test_the_subnets_update_leaves_beta_alone(batch):
     trained = weights(supernet)
     beta = to_numpy(supernet.arch_logits)
     assert np.abs(beta - before).max() > 1e-4
-    archs = ops.convert_to_tensor(FAIR_SETS[:1], "int32")
+    archs = ops.convert_to_tensor(FAIR_SETS[None, :1], "int32")
     step._update_subnets(supernet, x, y, ops.softmax(logits), None, archs)
     np.testing.assert_array_equal(to_numpy(supernet.arch_logits), beta)
     still = {
@@ -336,7 +339,7 @@ def test_samplers_draw_from_the_models_own_random_state(sampler):
         sequences.append([to_numpy(step.sample_archs(supernet)) for _ in range(4)])
     np.testing.assert_array_equal(sequences[0], sequences[1])
     assert any((sequences[0][0] != later).any() for later in sequences[0][1:])
-    assert sequences[0][0].shape == (2, 1 if sampler == "spos" else 3, 3)
+    assert sequences[0][0].shape == (1, 2, 1 if sampler == "spos" else 3, 3)
 
 
 @pytest.mark.skipif(

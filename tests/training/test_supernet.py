@@ -25,7 +25,7 @@ OPTIONS = {
     "distillation": False,
     "train_arch_logits": False,
     "fair_sets_per_step": 2,
-    "subnet_loss_weight": 0.5,
+    "gradient_scaling": "mean",
     "encoder_learning_rate_multiplier": 0.25,
     "distillation_temperature": 2.0,
     "distillation_weight": 0.5,
@@ -210,4 +210,4 @@ def test_spos_samples_need_no_fairness(batch):
     supernet.compile(keras.optimizers.SGD(0.01), sampler=SPOS(2))
     logs = supernet_step(supernet, tensors(batch))
     assert np.isfinite(float(logs["subnet_loss"]))
-    assert to_numpy(sample_archs(supernet)).shape == (1, 2, len(EDGES))
+    assert to_numpy(sample_archs(supernet)).shape == (1, 1, 2, len(EDGES))
