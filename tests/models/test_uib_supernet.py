@@ -1,5 +1,7 @@
 """The supernet of the ImageNet space: masks, teacher, deployment, training."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -284,6 +286,15 @@ def test_dropout_is_the_teachers_alone():
 # Training
 
 
+def block_and_structure(variable):
+    """Return decision and candidate of a variable of `TWO`'s supernet by its path."""
+    found = re.search(r"/stage1_block(\d)_(\w+?)(_|/)", variable.path)
+    if found is None:
+        return None
+    structures = [name.lower() for name in STRUCTURES]
+    return int(found[1]) - 1, structures.index(found[2])
+
+
 # tests/training compares such steps of a small supernet on every backend.
 @pytest.mark.one_backend
 @pytest.mark.parametrize(
@@ -301,7 +312,14 @@ def test_a_step_equals_the_reference(options):
     # The encoder's gradient sums over all convolutions, and so does its rounding.
     common = {"weight_decay": 0.01, "encoder_learning_rate_multiplier": 0.1}
     supernet = tiny_supernet(space=TWO)
-    reference = ReferenceStep(copy_of(supernet), archs, **common)
+    structures, present = TWO.structures(archs[0]), TWO.present(archs[0])
+    reference = ReferenceStep(
+        copy_of(supernet),
+        archs,
+        places=block_and_structure,
+        choices=np.where(present, structures, -1),
+        **common,
+    )
     supernet.compile(
         keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True),
         sampler=kind(archs),

@@ -38,6 +38,7 @@ def run(recipe, tmp_path_factory):
         nas_bench_201.PRESETS["smoke"][1],
         image_size=8,
         num_archs=5,
+        seed=1,
         calibration_images=60,
         name="digits",
     )

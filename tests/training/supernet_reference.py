@@ -189,12 +189,27 @@ class ReferenceStep:
         sets: Fair sets or lists of paths, [sets, S, D].
         learning_rate: Of every update.
         momentum: Nesterov's; 0 for none.
+        places: Function of a variable that returns its decision and candidate, or
+            None where it lies on no candidate.
+        choices: Of each subnet at each decision, -1 where it has none; ``sets`` if
+            None.
         options: As in ``Supernet.compile``.
     """
 
-    def __init__(self, supernet, sets, learning_rate=0.1, momentum=0.9, **options):
+    def __init__(
+        self,
+        supernet,
+        sets,
+        learning_rate=0.1,
+        momentum=0.9,
+        places=candidate_places,
+        choices=None,
+        **options,
+    ):
         self.supernet = supernet
         self.archs = [tuple(int(o) for o in a) for archs in sets for a in archs]
+        self.places = places
+        self.choices = np.array(self.archs if choices is None else choices)
         self.learning_rate = learning_rate
         self.momentum = momentum
         self.buffers = {}
@@ -259,23 +274,23 @@ class ReferenceStep:
         return loss, losses
 
     def _teacher_factor(self, variable, shares):
-        places = candidate_places(variable)
+        places = self.places(variable)
         if self.scaling in ("mean", "sum") or places is None:
             return 1.0
         if self.scaling == "users":
-            return len(OPERATIONS)
+            return shares.shape[1]
         decisions, candidate = places
         return along_first(variable, 1.0 / shares[decisions, candidate])
 
     def _users(self, variable):
         # What the sum over subnets is divided by.
-        places = candidate_places(variable)
+        places = self.places(variable)
         if self.scaling == "sum":
             return 1.0
         if self.scaling == "mean" or places is None:
             return len(self.archs)
         decisions, candidate = places
-        users = np.array(self.archs)[:, decisions] == candidate  # [S] or [S, E]
+        users = self.choices[:, decisions] == candidate  # [S] or [S, E]
         return along_first(variable, np.maximum(users.sum(axis=0), 1))
 
     def _variables(self, with_arch_logits):
