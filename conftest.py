@@ -52,6 +52,7 @@ BACKEND_FREE = (
     "evaluation/test_statistics.py",
     "evaluation/test_table.py",
     "evaluation/test_table_official.py",
+    "test_checks.py",
     "test_installed_wheel.py",
 )
 _JOB = "KHYPER_TEST_JOB"

@@ -2,8 +2,15 @@
 
 Pure NumPy; nothing here imports Keras. See `EvolutionarySearch` (the paper's
 appendix A.3), `RandomSearch` (the baseline to compare it with) and `ParetoSearch`.
+A search of another kind is a subclass of `ArchitectureSearch` that defines `propose`.
 """
 
+from keras_khyper.search.base import (
+    ArchitectureSearch,
+    Evaluator,
+    SearchOptions,
+    SearchState,
+)
 from keras_khyper.search.constraints import (
     Constraint,
     Cost,
@@ -14,6 +21,7 @@ from keras_khyper.search.constraints import (
     Params,
 )
 from keras_khyper.search.evolution import EvolutionarySearch
+from keras_khyper.search.feasible import FeasibleSpace
 from keras_khyper.search.pareto import ParetoSearch, pareto_front
 from keras_khyper.search.random_search import RandomSearch
 from keras_khyper.search.result import (
@@ -24,10 +32,13 @@ from keras_khyper.search.result import (
 )
 
 __all__ = [
+    "ArchitectureSearch",
     "Candidate",
     "Constraint",
     "Cost",
+    "Evaluator",
     "EvolutionarySearch",
+    "FeasibleSpace",
     "IterationRecord",
     "Macs",
     "MaxCost",
@@ -37,6 +48,8 @@ __all__ = [
     "ParetoResult",
     "ParetoSearch",
     "RandomSearch",
+    "SearchOptions",
     "SearchResult",
+    "SearchState",
     "pareto_front",
 ]

@@ -5,11 +5,12 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from keras_khyper.checks import check_choice, check_integer
 from keras_khyper.search.checkpoint import load_checkpoint, save_checkpoint
 from keras_khyper.search.constraints import Constraint, Cost, MaxCost, SubnetCounts
 from keras_khyper.search.feasible import FeasibleSpace, arch_keys
@@ -21,22 +22,43 @@ class Evaluator(Protocol):
     """What a search needs of an evaluator; `SubnetEvaluator` has it."""
 
     def evaluate(self, archs: np.ndarray) -> ArrayLike:
-        """Accuracy of each architecture [n, D], larger is better: [n]."""
+        """Return the accuracy of each architecture [n, D], larger is better: [n]."""
 
 
 EvaluatorLike = Evaluator | Callable[[np.ndarray], ArrayLike]
 
 
+class SearchOptions(TypedDict, total=False):
+    """Keyword arguments that every search takes; see `ArchitectureSearch`."""
+
+    costs: Sequence[Cost]
+    population_size: int
+    num_iterations: int
+    seed: int
+    checkpoint_path: str | os.PathLike[str] | None
+    supernet: SubnetCounts | None
+    verbose: int
+
+
 @dataclass
 class SearchState:
-    """All that a search needs to go on, in order of evaluation.
+    """What a search knows so far, in order of evaluation.
+
+    `ArchitectureSearch.propose` reads it and draws from `rng`. A checkpoint holds all
+    of it, so that a search that proposes from the state alone resumes exactly.
 
     Args:
-        rng: generator of every random choice.
-        archs: int64 [n, D].
-        accuracies: float64 [n].
-        costs: float64 [n, C].
-        history: one record per finished iteration.
+        rng: Generator of every random choice.
+        archs: Evaluated architectures, int64 [n, D].
+        accuracies: Their accuracies, float64 [n].
+        costs: Their costs, float64 [n, C], in the order of `search.feasible.costs`.
+        history: One record per finished iteration; empty before the first proposal.
+        seen: Keys of `archs`, as `FeasibleSpace` takes them.
+
+    Example:
+        >>> state = SearchState.new(num_decisions=6, num_costs=0, seed=0)
+        >>> len(state.archs), state.history
+        (0, [])
     """
 
     rng: np.random.Generator
@@ -46,8 +68,18 @@ class SearchState:
     history: list[IterationRecord] = field(default_factory=list)
     seen: set[bytes] = field(default_factory=set)
 
+    @classmethod
+    def new(cls, num_decisions: int, num_costs: int, seed: int) -> "SearchState":
+        """Return the state before the first evaluation."""
+        return cls(
+            rng=np.random.default_rng(seed),
+            archs=np.zeros((0, num_decisions), np.int64),
+            accuracies=np.zeros(0),
+            costs=np.zeros((0, num_costs)),
+        )
+
     def add(self, archs: np.ndarray, accuracies: np.ndarray, costs: np.ndarray) -> None:
-        """Appends the candidates of one iteration and its record."""
+        """Append the candidates of one iteration and its record."""
         self.archs = np.concatenate([self.archs, archs])
         self.accuracies = np.concatenate([self.accuracies, accuracies])
         self.costs = np.concatenate([self.costs, costs])
@@ -63,7 +95,7 @@ class SearchState:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the state as JSON-safe values; floats survive JSON unchanged."""
+        """Return the state as JSON-safe values; floats survive JSON unchanged."""
         return {
             "iteration": len(self.history),
             "rng": self.rng.bit_generator.state,
@@ -73,13 +105,25 @@ class SearchState:
             "history": [asdict(record) for record in self.history],
         }
 
+    def restore(self, saved: dict[str, Any], space: SpaceLike) -> None:
+        """Take over what `to_dict` returned for architectures of `space`."""
+        self.rng.bit_generator.state = saved["rng"]
+        self.archs = space.validate(saved["archs"])
+        self.accuracies = np.array(saved["accuracies"], np.float64)
+        self.costs = np.array(saved["costs"], np.float64)
+        self.history = [IterationRecord(**record) for record in saved["history"]]
+        self.seen = set(arch_keys(self.archs))
+
 
 class ArchitectureSearch(abc.ABC):
     """Base of the searches; a subclass says which architectures come next.
 
+    A subclass defines `propose`, and `settings` if it has arguments of its own. The
+    loop, constraints, checkpoints, messages and the result are the same for all.
+
     Args:
-        space: the search space.
-        evaluator: object with `evaluate(archs)`, or a callable, that maps int64
+        space: The search space.
+        evaluator: Object with `evaluate(archs)`, or a callable, that maps int64
             [n, D] to n finite accuracies (any unit, larger is better). It is called
             once per iteration, never with an architecture that was evaluated before.
             If it has a string attribute `fingerprint`, a checkpoint of another
@@ -87,16 +131,35 @@ class ArchitectureSearch(abc.ABC):
             each architecture whose accuracy it cannot tell and else 0, the search
             leaves those out: `MaxCost(evaluator.unmeasured, 0, "unmeasured")` is one
             more of its constraints.
-        constraints: limits that every evaluated architecture satisfies.
-        costs: further costs to measure and report.
-        population_size: architectures in the random initial population.
-        num_iterations: iterations after the initial population.
-        seed: non-negative seed of every random choice.
-        checkpoint_path: JSON file, written after each iteration; if it exists, the
-            search goes on from there and ends with the result of an uninterrupted
-            run.
-        supernet: counts params and MACs; by default `evaluator.supernet`.
+        constraints: Limits that every evaluated architecture satisfies: `MaxParams`,
+            `MaxMacs`, `MaxCost`.
+        costs: Further costs to measure and report.
+        population_size: Architectures in the random initial population.
+        num_iterations: Iterations after the initial population.
+        seed: Non-negative seed of every random choice.
+        checkpoint_path: JSON file, written atomically after each iteration. If it
+            exists, the search continues from there and ends with exactly the result
+            of an uninterrupted run, provided evaluator and costs are deterministic.
+        supernet: Counts params and MACs; by default `evaluator.supernet`.
         verbose: 1 prints a line per iteration, 0 nothing.
+
+    Raises:
+        TypeError: If space, evaluator, constraints, costs or a number are of the
+            wrong kind.
+        ValueError: If a number is out of range.
+
+    Example:
+        >>> import keras_khyper as kk
+        >>> class FirstComeSearch(kk.search.ArchitectureSearch):
+        ...     def propose(self, state):
+        ...         archs = self.space.from_index(np.arange(self.space.size))
+        ...         new = self.feasible.keep_new(archs, state.seen)
+        ...         return new[: self.population_size]
+        >>> space = kk.spaces.SearchSpace(3, ["a", "b"])
+        >>> search = FirstComeSearch(
+        ...     space, lambda archs: archs.mean(-1), population_size=4, verbose=0)
+        >>> search.run().best.arch
+        array([1, 1, 1])
     """
 
     def __init__(
@@ -125,9 +188,7 @@ class ArchitectureSearch(abc.ABC):
         self.num_iterations = check_integer("num_iterations", num_iterations, 0)
         self.seed = check_integer("seed", seed, 0)
         self.checkpoint_path = checkpoint_path
-        if verbose not in (0, 1):
-            raise ValueError(f"verbose must be 0 or 1. Received: verbose={verbose!r}")
-        self.verbose = int(verbose)
+        self.verbose = check_choice("verbose", verbose, (0, 1))
         if supernet is None:
             supernet = getattr(evaluator, "supernet", None)
         unmeasured = getattr(evaluator, "unmeasured", None)
@@ -136,14 +197,26 @@ class ArchitectureSearch(abc.ABC):
         self.feasible = FeasibleSpace(space, constraints, costs, supernet)
 
     @abc.abstractmethod
-    def _propose(self, state: SearchState) -> np.ndarray:
-        """Returns new feasible architectures for the next iteration, int64 [m, D].
+    def propose(self, state: SearchState) -> np.ndarray:
+        """Return the architectures to evaluate next.
 
-        None at all ends the search.
+        They must satisfy the constraints, differ from one another and not be among
+        `state.archs`: `self.feasible` draws and filters such architectures. An empty
+        array ends the search. Whatever the proposal depends on must be in `state`;
+        only then does a resumed search equal an uninterrupted one.
+
+        Args:
+            state: All that was evaluated so far; `state.history` is empty at first.
+
+        Returns:
+            int64 [m, D].
         """
 
     def settings(self) -> dict[str, Any]:
-        """Returns what makes a run: the fingerprint of its checkpoints, JSON-safe."""
+        """Return what makes a run, JSON-safe: a checkpoint must agree with it.
+
+        A subclass adds its own arguments: `{**super().settings(), "name": value}`.
+        """
         feasible, num_decisions = self.feasible, self.space.num_decisions
         costs = {
             name: cost.settings(num_decisions, feasible.supernet)
@@ -164,22 +237,23 @@ class ArchitectureSearch(abc.ABC):
         }
 
     def run(self) -> SearchResult:
-        """Runs the search, or the rest of it if there is a checkpoint.
+        """Run the search, or the rest of it if there is a checkpoint.
 
         Returns:
             A `SearchResult` with every evaluated candidate.
 
         Raises:
-            ValueError: if the constraints cannot be satisfied, the checkpoint is
-                unusable, or the evaluator or a cost returns something other than n
-                finite numbers.
+            ValueError: If the constraints cannot be satisfied, the checkpoint is
+                unusable, the evaluator or a cost returns something other than n
+                finite numbers, or `propose` returns architectures that are not new
+                and feasible.
         """
         settings = self.settings()
         state = self._start(settings)
         stop_reason, exhausted = "all iterations done", False
         started, first = time.monotonic(), len(state.history)
         while len(state.history) <= self.num_iterations:
-            archs = self._propose(state)
+            archs = self._check_new(self.propose(state), state)
             if not len(archs):
                 stop_reason, exhausted = self.feasible.describe_exhaustion(), True
                 break
@@ -194,12 +268,8 @@ class ArchitectureSearch(abc.ABC):
         return self._result(state, settings, exhausted, stop_reason)
 
     def _start(self, settings: dict[str, Any]) -> SearchState:
-        state = SearchState(
-            rng=np.random.default_rng(self.seed),
-            archs=np.zeros((0, self.space.num_decisions), np.int64),
-            accuracies=np.zeros(0),
-            costs=np.zeros((0, len(self.feasible.costs))),
-        )
+        num_costs = len(self.feasible.costs)
+        state = SearchState.new(self.space.num_decisions, num_costs, self.seed)
         if self.checkpoint_path is None:
             return state
         saved = load_checkpoint(self.checkpoint_path, settings)
@@ -207,14 +277,24 @@ class ArchitectureSearch(abc.ABC):
             # A path that cannot be written is found out before the first evaluation.
             save_checkpoint(self.checkpoint_path, settings, state.to_dict())
         elif saved["archs"]:
-            state.rng.bit_generator.state = saved["rng"]
-            state.archs = self.space.validate(saved["archs"])
-            state.accuracies = np.array(saved["accuracies"], np.float64)
-            state.costs = np.array(saved["costs"], np.float64)
-            state.history = [IterationRecord(**record) for record in saved["history"]]
-            state.seen = set(arch_keys(state.archs))
-            self._print(f"going on from {self.checkpoint_path}")
+            state.restore(saved, self.space)
+            self._print(f"continuing from {self.checkpoint_path}")
         return state
+
+    def _check_new(self, archs: np.ndarray, state: SearchState) -> np.ndarray:
+        archs = np.asarray(archs)
+        if not archs.size:
+            return archs
+        archs = self.space.validate(archs)
+        kept = self.feasible.keep_new(archs, state.seen)
+        if len(kept) != len(archs):
+            raise ValueError(
+                "propose must return new, different architectures that satisfy the "
+                "constraints, as `self.feasible.keep_new(archs, state.seen)` leaves "
+                f"them. Received: {len(archs)} architectures, "
+                f"{len(archs) - len(kept)} of them not so"
+            )
+        return archs
 
     def _evaluate_once(self, archs: np.ndarray) -> np.ndarray:
         accuracies = np.asarray(self._evaluate(archs.copy()), dtype=np.float64)
@@ -279,27 +359,6 @@ class ArchitectureSearch(abc.ABC):
 
             line = f"{type(self).__name__}: {line}"
             Console().print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def check_integer(name: str, value: Any, minimum: int) -> int:
-    """Returns `value` as an int, or raises ValueError if it is none or too small."""
-    is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not is_integer or value < minimum:
-        raise ValueError(
-            f"{name} must be an integer of at least {minimum}. "
-            f"Received: {name}={value!r}"
-        )
-    return int(value)
-
-
-def check_probability(name: str, value: Any) -> float:
-    """Returns `value` as a float, or raises ValueError if it is not in [0, 1]."""
-    is_number = isinstance(value, int | float | np.integer | np.floating)
-    if not is_number or isinstance(value, bool) or not 0 <= value <= 1:
-        raise ValueError(
-            f"{name} must be a number from 0 to 1. Received: {name}={value!r}"
-        )
-    return float(value)
 
 
 def _evaluation_function(evaluator: Any) -> Callable[[np.ndarray], ArrayLike]:

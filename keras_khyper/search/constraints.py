@@ -1,11 +1,12 @@
 """What a subnet costs, and limits on it."""
 
-import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from keras_khyper.checks import check_number
 
 CostFunction = Callable[[np.ndarray], ArrayLike]
 
@@ -14,10 +15,10 @@ class SubnetCounts(Protocol):
     """What `Params` and `Macs` need of a supernet (`keras_khyper.Supernet` has it)."""
 
     def subnet_params(self, archs: np.ndarray) -> ArrayLike:
-        """Trainable parameters of each subnet as deployed, [n]."""
+        """Return the trainable parameters of each subnet as deployed, [n]."""
 
     def subnet_macs(self, archs: np.ndarray) -> ArrayLike:
-        """Multiply-accumulates of each subnet for one image, [n]."""
+        """Return the multiply-accumulates of each subnet for one image, [n]."""
 
 
 class Cost:
@@ -89,7 +90,7 @@ class Cost:
         return self.fn(archs)
 
     def is_same(self, other: "Cost") -> bool:
-        """Whether two costs of one name measure the same thing."""
+        """Tell whether two costs of one name measure the same thing."""
         return type(self) is type(other) and self.fn is other.fn
 
     def settings(self, num_decisions: int, supernet: SubnetCounts | None) -> Any:
@@ -165,14 +166,8 @@ class Constraint:
     def __init__(self, cost: Cost, limit: float) -> None:
         if not isinstance(cost, Cost):
             raise TypeError(f"cost must be a Cost. Received: cost={cost!r}")
-        is_number = isinstance(limit, int | float | np.integer | np.floating)
-        if not is_number or isinstance(limit, bool) or not math.isfinite(limit):
-            raise ValueError(
-                f"The limit on {cost.name!r} must be a finite number. "
-                f"Received: limit={limit!r}"
-            )
         self.cost = cost
-        self.limit = float(limit)
+        self.limit = check_number(f"limit on {cost.name}", limit)
 
     @property
     def name(self) -> str:

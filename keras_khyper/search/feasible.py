@@ -16,7 +16,7 @@ _MAX_DESCENT_STEPS = 1_000
 
 
 def arch_keys(archs: np.ndarray) -> list[bytes]:
-    """Returns one hashable key for each row of int64 `archs` [n, D]."""
+    """Return one hashable key for each row of int64 `archs` [n, D]."""
     return [row.tobytes() for row in np.ascontiguousarray(archs, dtype=np.int64)]
 
 
@@ -57,11 +57,11 @@ class FeasibleSpace:
 
     @property
     def is_small(self) -> bool:
-        """Whether the whole space may be measured."""
+        """Tell whether the whole space may be measured."""
         return self.space.size <= MAX_ENUMERATED
 
     def measure(self, archs: np.ndarray) -> np.ndarray:
-        """Measures every cost, each architecture once: float64 [n, C]."""
+        """Measure every cost, each architecture once: float64 [n, C]."""
         keys = arch_keys(archs)
         new = {key: row for row, key in enumerate(keys) if key not in self._memo}
         if new:
@@ -74,7 +74,7 @@ class FeasibleSpace:
         return np.stack([self._memo[key] for key in keys])
 
     def excess(self, costs: np.ndarray) -> np.ndarray:
-        """Measures by how much each constraint is exceeded: [n, constraints]."""
+        """Measure by how much each constraint is exceeded: [n, constraints]."""
         over = [
             np.maximum(costs[:, self._column[c.name]] - c.limit, 0.0)
             for c in self.constraints
@@ -82,7 +82,7 @@ class FeasibleSpace:
         return np.stack(over, -1) if over else np.zeros((len(costs), 0))
 
     def keep_new(self, archs: np.ndarray, seen: Collection[bytes]) -> np.ndarray:
-        """Keeps architectures not in `seen` that satisfy the constraints, once each."""
+        """Keep architectures not in `seen` that satisfy the constraints, once each."""
         first = {key: row for row, key in reversed(list(enumerate(arch_keys(archs))))}
         rows = sorted(row for key, row in first.items() if key not in seen)
         archs = archs[rows]
@@ -95,7 +95,7 @@ class FeasibleSpace:
         seen: Collection[bytes],
         max_proposals: int,
     ) -> np.ndarray:
-        """Draws proposals until `num` new feasible architectures are found.
+        """Draw proposals until `num` new feasible architectures are found.
 
         Args:
             num: how many to find.
@@ -120,7 +120,7 @@ class FeasibleSpace:
     def sample(
         self, num: int, seen: Collection[bytes], rng: np.random.Generator
     ) -> np.ndarray:
-        """Draws new feasible architectures uniformly.
+        """Draw new feasible architectures uniformly.
 
         Rejection sampling first. If that does not suffice, a space of at most
         100,000 architectures is measured whole. In a larger one the first call (that
@@ -156,7 +156,7 @@ class FeasibleSpace:
         return self._neighborhood(found, num)
 
     def describe_exhaustion(self) -> str:
-        """Says in words that `sample` returned too little."""
+        """Say in words that `sample` returned too little."""
         if self.is_small:
             number = len(self._enumerate())
             which = " that satisfy the constraints" if self.constraints else ""
@@ -167,7 +167,7 @@ class FeasibleSpace:
         )
 
     def _enumerate(self) -> np.ndarray:
-        """Returns all feasible architectures of a small space."""
+        """Return all feasible architectures of a small space."""
         if self._all_feasible is None:
             archs = self.space.from_index(np.arange(self.space.size))
             costs = self.measure(archs)
@@ -178,7 +178,7 @@ class FeasibleSpace:
         return self._all_feasible
 
     def _find_by_descent(self, archs: np.ndarray) -> np.ndarray:
-        """Returns one feasible architecture [1, D] of a space too large to measure.
+        """Return one feasible architecture [1, D] of a space too large to measure.
 
         If all constraints together lead nowhere, each is descended alone, so that
         the error tells the one that cannot be satisfied from two that conflict.
@@ -200,7 +200,7 @@ class FeasibleSpace:
     def _descend(
         self, archs: np.ndarray, costs: np.ndarray, columns: slice
     ) -> tuple[np.ndarray, bool, np.ndarray]:
-        """Walks from the best of `archs`, a decision at a time, to less excess.
+        """Walk from the best of `archs`, a decision at a time, to less excess.
 
         Args:
             archs: int64 [n, D].
@@ -229,7 +229,7 @@ class FeasibleSpace:
         return arch, bool(best == 0), np.concatenate(visited)
 
     def _neighborhood(self, found: np.ndarray, num: int) -> np.ndarray:
-        """Adds feasible architectures by single changes, breadth first."""
+        """Add feasible architectures by single changes, breadth first."""
         position = 0
         while len(found) < num and position < len(found):
             neighbors = self.space.neighbors(found[position])

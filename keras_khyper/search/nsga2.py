@@ -62,7 +62,7 @@ class NSGA2Stepper:
         self._algorithm.ask()
 
     def ask(self, seen: Collection[bytes]) -> np.ndarray:
-        """Breeds new feasible offspring, int64 [m, D], m <= population_size."""
+        """Breed new feasible offspring, int64 [m, D], m <= population_size."""
         self._filter.seen = seen
         offspring = self._algorithm.ask()
         if offspring is None:
@@ -70,7 +70,7 @@ class NSGA2Stepper:
         return np.asarray(offspring.get("X"), np.int64)
 
     def tell(self, archs: np.ndarray, values: np.ndarray) -> None:
-        """Lets the population and `archs` [m, D] with `values` [m, objectives] survive.
+        """Let the fittest of population and `archs` [m, D] survive by `values` [m, n].
 
         `archs` may hold more than was asked for.
         """
@@ -80,7 +80,7 @@ class NSGA2Stepper:
 
 
 class _KeepNew(DuplicateElimination):
-    """Drops offspring that are infeasible or were evaluated before."""
+    """Drop offspring that are infeasible or were evaluated before."""
 
     def __init__(self, feasible: FeasibleSpace) -> None:
         super().__init__()

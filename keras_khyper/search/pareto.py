@@ -1,20 +1,20 @@
 """Accuracy against costs: non-dominated architectures with NSGA-II."""
 
 import dataclasses
-import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from keras_khyper.checks import check_probability
 from keras_khyper.search.base import (
     ArchitectureSearch,
     EvaluatorLike,
+    SearchOptions,
     SearchState,
-    check_probability,
 )
-from keras_khyper.search.constraints import Constraint, Cost, SubnetCounts
+from keras_khyper.search.constraints import Constraint
 from keras_khyper.search.feasible import arch_keys
 from keras_khyper.search.result import ParetoResult, SearchResult
 from keras_khyper.spaces import SpaceLike
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def pareto_front(accuracies: ArrayLike, costs: ArrayLike) -> np.ndarray:
-    """Finds the points that no other point dominates.
+    """Find the points that no other point dominates.
 
     A point dominates another if its accuracy is not smaller and none of its costs is
     larger, and one of them differs. Equal points do not dominate each other.
@@ -69,7 +69,7 @@ def pareto_front(accuracies: ArrayLike, costs: ArrayLike) -> np.ndarray:
 
 
 class ParetoSearch(ArchitectureSearch):
-    """Finds the trade-off between accuracy and costs with NSGA-II.
+    """Find the trade-off between accuracy and costs with NSGA-II.
 
     Beyond the paper, which searches one architecture per limit: one run returns a
     front from which an architecture can be taken for every device. Selection and
@@ -79,25 +79,21 @@ class ParetoSearch(ArchitectureSearch):
     fill the iteration. Needs `pip install 'keras-khyper[search]'`.
 
     Args:
-        space: the search space.
-        evaluator: object with `evaluate(archs)`, or a callable, that maps int64
+        space: The search space.
+        evaluator: Object with `evaluate(archs)`, or a callable, that maps int64
             [n, D] to n finite accuracies (any unit, larger is better).
-        costs: what accuracy is traded against: `Params()`, `Macs()`, `Cost(fn, name)`.
         constraints: `MaxParams`, `MaxMacs`, `MaxCost`.
-        population_size: random initial architectures, and new ones per iteration.
-        num_iterations: iterations after the initial population.
-        mutation_probability: probability with which each decision of a child changes
+        mutation_probability: Probability with which each decision of a child changes
             after crossover (at least one does).
-        seed: non-negative seed of every random choice.
-        checkpoint_path: JSON file written atomically after each iteration; if it
-            exists, the search goes on from there (see `EvolutionarySearch`).
-        supernet: counts params and MACs; by default `evaluator.supernet`.
-        verbose: 1 prints a line per iteration, 0 nothing.
+        **options: `costs`, what accuracy is traded against, at least one of
+            `Params()`, `Macs()`, `Cost(fn, name)`; `population_size`, random initial
+            architectures and new ones per iteration; `num_iterations`, `seed`,
+            `checkpoint_path`, `supernet`, `verbose`, as in `ArchitectureSearch`.
 
     Raises:
-        ImportError: if pymoo is missing.
-        TypeError: if space, evaluator, constraints or costs are of the wrong kind.
-        ValueError: if a number is out of range or there is no cost.
+        ImportError: If pymoo is missing.
+        TypeError: If an argument is of the wrong kind.
+        ValueError: If a number is out of range or there is no cost.
 
     Example:
         >>> import keras_khyper as kk
@@ -105,36 +101,21 @@ class ParetoSearch(ArchitectureSearch):
         ...     kk.spaces.NASBench201(), lambda archs: (archs == 3).mean(axis=-1),
         ...     costs=[kk.search.Cost(lambda archs: archs.sum(-1), "sum")],
         ...     population_size=20, num_iterations=3, verbose=0)
-        >>> front = search.run().front  # doctest: +SKIP
+        >>> [candidate.costs["sum"] for candidate in search.run().front][0]
+        0.0
     """
 
     def __init__(
         self,
         space: SpaceLike,
         evaluator: EvaluatorLike,
-        costs: Sequence[Cost],
         constraints: Sequence[Constraint] = (),
-        population_size: int = 100,
-        num_iterations: int = 50,
-        mutation_probability: float = 0.1,
-        seed: int = 0,
-        checkpoint_path: str | os.PathLike[str] | None = None,
         *,
-        supernet: SubnetCounts | None = None,
-        verbose: int = 1,
+        mutation_probability: float = 0.1,
+        **options: Unpack[SearchOptions],
     ) -> None:
-        super().__init__(
-            space,
-            evaluator,
-            constraints,
-            costs=costs,
-            population_size=population_size,
-            num_iterations=num_iterations,
-            seed=seed,
-            checkpoint_path=checkpoint_path,
-            supernet=supernet,
-            verbose=verbose,
-        )
+        super().__init__(space, evaluator, constraints, **options)
+        costs = options.get("costs", ())
         if not len(costs):
             raise ValueError(f"ParetoSearch needs a cost. Received: costs={costs!r}")
         self.objectives = tuple(dict.fromkeys(cost.name for cost in costs))
@@ -145,7 +126,7 @@ class ParetoSearch(ArchitectureSearch):
         _import_stepper()
 
     def settings(self) -> dict[str, Any]:
-        """Returns what makes a run: the fingerprint of its checkpoints, JSON-safe."""
+        """Return what makes a run, JSON-safe: a checkpoint must agree with it."""
         return {
             **super().settings(),
             "objectives": list(self.objectives),
@@ -153,13 +134,13 @@ class ParetoSearch(ArchitectureSearch):
         }
 
     def run(self) -> ParetoResult:
-        """Runs the search, or the rest of it if there is a checkpoint.
+        """Run the search, or the rest of it if there is a checkpoint.
 
         Returns:
             A `ParetoResult`: the front, and every evaluated candidate.
 
         Raises:
-            ValueError: as `EvolutionarySearch.run`, and if a checkpoint cannot be
+            ValueError: As `ArchitectureSearch.run`, and if a checkpoint cannot be
                 replayed because a constraint's values have changed.
         """
         self._stepper = None
@@ -176,7 +157,8 @@ class ParetoSearch(ArchitectureSearch):
         }
         return ParetoResult(**fields, front=front)
 
-    def _propose(self, state: SearchState) -> np.ndarray:
+    def propose(self, state: SearchState) -> np.ndarray:
+        """Return random architectures at first, then offspring of NSGA-II."""
         if not state.history:
             return self.feasible.sample(self.population_size, state.seen, state.rng)
         if self._stepper is None:
@@ -199,7 +181,7 @@ class ParetoSearch(ArchitectureSearch):
         return state.archs[start:stop], values
 
     def _replay(self, state: SearchState) -> "NSGA2Stepper":
-        """Brings a new NSGA-II to where the candidates of `state` leave it.
+        """Bring a new NSGA-II to where the candidates of `state` leave it.
 
         pymoo's population has no form that JSON could hold, but it is a function of
         the seed and the evaluated values: breeding again costs no evaluation.

@@ -201,9 +201,18 @@ def test_unusable_costs(fn, message):
         run(NASBench201(), [ks.MaxCost(fn, 1, "odd")])
 
 
-@pytest.mark.parametrize("limit", [float("nan"), float("inf"), "1e6", None, True])
-def test_bad_limits(limit):
-    with pytest.raises(ValueError, match="limit on 'params' must be a finite number"):
+@pytest.mark.parametrize(
+    "limit, error",
+    [
+        (float("nan"), ValueError),
+        (float("inf"), ValueError),
+        ("1e6", TypeError),
+        (None, TypeError),
+        (True, TypeError),
+    ],
+)
+def test_bad_limits(limit, error):
+    with pytest.raises(error, match="limit on params must be a finite number"):
         ks.MaxParams(limit)
 
 

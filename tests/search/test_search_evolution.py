@@ -222,7 +222,6 @@ def test_verbose_prints_a_line_per_iteration_and_zero_nothing(toys, capsys):
     "settings, message",
     [
         ({"seed": -1}, "seed=-1"),
-        ({"seed": 1.5}, "seed=1.5"),
         ({"population_size": 0}, "population_size=0"),
         ({"num_iterations": -1}, "num_iterations=-1"),
         ({"num_parents": 101}, "num_parents=101, population_size=100"),
@@ -237,9 +236,31 @@ def test_bad_numbers(toys, settings, message):
         ks.EvolutionarySearch(NASBench201(), toys.rugged, **settings)
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 8])
+@pytest.mark.parametrize("kind", [ks.EvolutionarySearch, ks.ParetoSearch])
+def test_small_populations_need_no_other_settings(toys, kind, size):
+    evaluator = toys.RecordingEvaluator(toys.rugged)
+    options = {"population_size": size, "num_iterations": 4, "verbose": 0}
+    kind(NASBench201(), evaluator, costs=[ks.Cost(total, "sum")], **options).run()
+    assert [len(batch) for batch in evaluator.batches] == [size] * 5
+
+
+def test_what_breeds_follows_the_population(toys):
+    def defaults(size):
+        search = ks.EvolutionarySearch(NASBench201(), toys.rugged, population_size=size)
+        return search.num_parents, search.num_mutations, search.num_crossovers
+
+    assert defaults(100) == (20, 50, 50)  # the paper's
+    assert defaults(8) == (2, 4, 4)
+    assert defaults(1) == (1, 1, 0)
+
+
 def test_wrong_kinds(toys):
     with pytest.raises(TypeError, match="evaluator must be a callable"):
         ks.EvolutionarySearch(NASBench201(), None)
+    for settings in ({"seed": 1.5}, {"num_parents": True}, {"verbose": "yes"}):
+        with pytest.raises(TypeError, match=f"Received: {next(iter(settings))}="):
+            ks.EvolutionarySearch(NASBench201(), toys.rugged, **settings)
     with pytest.raises(TypeError, match="space must be a SearchSpace"):
         ks.EvolutionarySearch("nas-bench-201", toys.rugged)
     with pytest.raises(TypeError, match="constraints must be"):

@@ -89,7 +89,7 @@ def test_evolution_beats_random_search(evaluator, table):
 def test_pareto_front_of_accuracy_and_params(evaluator, table):
     pytest.importorskip("pymoo")
     result = ks.ParetoSearch(
-        NASBench201(), evaluator, [ks.Params()], num_iterations=20, verbose=0
+        NASBench201(), evaluator, costs=[ks.Params()], num_iterations=20, verbose=0
     ).run()
     assert len(result.candidates) == 2_100
     shortfalls = []

@@ -63,7 +63,7 @@ def test_missing_pymoo_is_said(toys, monkeypatch):
     monkeypatch.setitem(sys.modules, "pymoo.config", None)
     monkeypatch.setitem(sys.modules, "pymoo.algorithms.moo.nsga2", None)
     with pytest.raises(ImportError, match=r"keras-khyper\[search\]"):
-        ks.ParetoSearch(NASBench201(), toys.rugged, [ks.Cost(total, "sum")])
+        ks.ParetoSearch(NASBench201(), toys.rugged, costs=[ks.Cost(total, "sum")])
 
 
 class TestSearch:
@@ -81,8 +81,8 @@ class TestSearch:
         result = ks.ParetoSearch(
             SearchSpace(4, ["a", "b", "c"]),
             evaluator,
-            [ks.Cost(total, "sum"), ks.Cost(lambda a: (a == 1).sum(-1), "ones")],
             [ks.MaxCost(lambda archs: archs[:, 0], 1, "first")],
+            costs=[ks.Cost(total, "sum"), ks.Cost(lambda a: (a == 1).sum(-1), "ones")],
             population_size=10,
             num_iterations=20,
             verbose=0,
@@ -98,8 +98,8 @@ class TestSearch:
         result = ks.ParetoSearch(
             NASBench201(),
             evaluator,
-            [ks.Params()],
             [ks.MaxParams(8e5)],
+            costs=[ks.Params()],
             num_iterations=6,
             verbose=0,
         ).run()
@@ -119,7 +119,7 @@ class TestSearch:
 
         cost = ks.Cost(cost, "used")
         found = ks.ParetoSearch(
-            space, score, [cost], num_iterations=20, verbose=0
+            space, score, costs=[cost], num_iterations=20, verbose=0
         ).run()
         drawn = ks.RandomSearch(
             space, score, costs=[cost], num_iterations=20, verbose=0
@@ -139,8 +139,8 @@ class TestSearch:
 
     def test_bad_input(self, toys):
         with pytest.raises(ValueError, match="needs a cost"):
-            ks.ParetoSearch(NASBench201(), toys.rugged, [])
+            ks.ParetoSearch(NASBench201(), toys.rugged)
         with pytest.raises(TypeError, match="costs must be"):
-            ks.ParetoSearch(NASBench201(), toys.rugged, [ks.MaxParams(1e6)])
+            ks.ParetoSearch(NASBench201(), toys.rugged, costs=[ks.MaxParams(1e6)])
         with pytest.raises(ValueError, match="Received: seed=-2"):
-            ks.ParetoSearch(NASBench201(), toys.rugged, [ks.Params()], seed=-2)
+            ks.ParetoSearch(NASBench201(), toys.rugged, costs=[ks.Params()], seed=-2)
