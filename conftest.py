@@ -147,7 +147,7 @@ def _run_job(job: str, config: pytest.Config, quick_xla: str) -> tuple[int, str]
 
 
 def _quick_xla() -> str:
-    """Flags for quick compilation; none where this JAX ends on an unknown one."""
+    """Return flags for quick compilation; none where this JAX refuses one."""
     flags = " ".join(_XLA_FLAGS)
     command = [sys.executable, "-c", "import jax; jax.devices()"]
     environment = {**os.environ, "XLA_FLAGS": flags}

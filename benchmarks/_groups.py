@@ -158,7 +158,7 @@ def floor(settings: Settings, variants: dict[str, dict]) -> Iterator[tuple[str, 
 def generation(
     settings: Settings, variants: dict[str, dict]
 ) -> Iterator[tuple[str, Group]]:
-    """Generated kernels against plain weight sharing, and many shots against one."""
+    """Compare generated kernels with plain weight sharing, many shots with one."""
     del variants
     shots, rank = settings.num_shots, settings.rank
     bars = {settings.batch: (1.15, 1.10), settings.large_batch: (1.05, 1.03)}

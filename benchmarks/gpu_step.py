@@ -193,7 +193,7 @@ def peer(settings: Settings) -> Iterator[Section]:
 
 
 def generation(settings: Settings) -> Iterator[Section]:
-    """Generated kernels against plain weight sharing."""
+    """Compare generated kernels with plain weight sharing."""
     num_cells, batch = settings.num_cells[0], settings.batches[0]
     of_step = settings.of_step(num_cells, batch)
     generated = f"N={settings.num_shots}, h={settings.rank}"

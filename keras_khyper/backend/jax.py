@@ -112,7 +112,7 @@ def sync_variables(model):
 
 
 def num_replicas():
-    """Number of replicas: one global program on JAX."""
+    """Return the number of replicas: one global program on JAX."""
     return 1
 
 

@@ -152,7 +152,7 @@ def sync_variables(model):
 
 
 def num_replicas():
-    """Number of replicas whose gradients the optimizer sums."""
+    """Return the number of replicas whose gradients the optimizer sums."""
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 

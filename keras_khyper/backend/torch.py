@@ -82,7 +82,7 @@ def sync_variables(model):
 
 
 def num_replicas():
-    """Number of replicas whose gradients the optimizer sums."""
+    """Return the number of replicas whose gradients the optimizer sums."""
     return 1
 
 

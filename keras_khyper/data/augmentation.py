@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from keras_khyper.checks import check_integer
 from keras_khyper.data import arrays
 
 
@@ -141,8 +142,10 @@ class AugmentedBatches(keras.utils.PyDataset):
         super().__init__()
         images, labels = np.asarray(images), np.asarray(labels)
         _check_examples(images, labels)
-        _check_at_least(1, batch_size=batch_size, repeats=repeats)
-        _check_at_least(0, crop_padding=crop_padding, seed=seed)
+        check_integer("batch_size", batch_size, 1)
+        check_integer("repeats", repeats, 1)
+        check_integer("crop_padding", crop_padding, 0)
+        check_integer("seed", seed, 0)
         arrays.check_statistics(mean, std, images.shape[-1])
         if drop_remainder and batch_size > len(images):
             raise ValueError(
@@ -182,7 +185,7 @@ class AugmentedBatches(keras.utils.PyDataset):
             TypeError: if `epoch` is not an integer.
             ValueError: if `epoch` is negative.
         """
-        _check_at_least(0, epoch=epoch)
+        check_integer("epoch", epoch, 0)
         self._epoch = epoch
 
     @property
@@ -250,12 +253,12 @@ class AugmentedBatches(keras.utils.PyDataset):
         return cached[1]
 
     def on_epoch_begin(self) -> None:
-        """Called by Keras before it reads an epoch."""
+        """Begin an epoch; Keras calls it before reading."""
         self._in_epoch = True
         self._read_to_the_end = False
 
     def on_epoch_end(self) -> None:
-        """Called by Keras after an epoch: go on to the next one.
+        """Continue with the next epoch; Keras calls it after one.
 
         Keras also calls it before the first epoch and after building a model from
         one batch; neither counts as an epoch.
@@ -344,13 +347,3 @@ def _check_examples(images: np.ndarray, labels: np.ndarray) -> None:
             "Images must be [n, height, width, channels] and labels [n], with n > 0. "
             f"Received: images.shape={images.shape}, labels.shape={labels.shape}"
         )
-
-
-def _check_at_least(minimum: int, **values: int) -> None:
-    for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-            raise TypeError(f"{name} must be an integer. Received: {name}={value!r}")
-        if value < minimum:
-            raise ValueError(
-                f"{name} must be at least {minimum}. Received: {name}={value}"
-            )

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_khyper.checks import check_integer
 from keras_khyper.data import arrays, splits
 from keras_khyper.data.cifar_binary import (
     find_binary_files,
@@ -154,11 +155,8 @@ def _load(
     download: bool,
     **split_options: Any,
 ) -> ImageData:
-    if not 1 <= image_size <= _IMAGE_SIZE:
-        raise ValueError(
-            f"CIFAR images are {_IMAGE_SIZE}x{_IMAGE_SIZE} and can only be shrunk. "
-            f"Received: image_size={image_size}"
-        )
+    # Images can only be shrunk.
+    check_integer("image_size", image_size, 1, _IMAGE_SIZE)
     official = split_options["split_file"] is not None
     folder = find_binary_files(name, data_dir)
     if folder is not None:

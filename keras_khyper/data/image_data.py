@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
+from keras_khyper.checks import check_integer
 from keras_khyper.data import arrays
 from keras_khyper.data.augmentation import (
     AugmentedBatches,
@@ -201,8 +202,7 @@ class ImageData:
         Raises:
             ValueError: if `num` is not positive.
         """
-        if num < 1:
-            raise ValueError(f"num must be positive. Received: num={num}")
+        check_integer("num", num, 1)
         rng = np.random.default_rng(seed)
         images = self.train_images[rng.permutation(len(self.train_images))[:num]]
         if not augmented:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_khyper.checks import check_integer, check_probability
 from keras_khyper.data import arrays
 from keras_khyper.data.image_data import ImageData
 
@@ -54,8 +55,7 @@ def load_image_folder(
     flowers.class_names  # ("daisy", "rose", "tulip")
     ```
     """
-    if image_size < 1:
-        raise ValueError(f"image_size must be positive. Received: {image_size=}")
+    check_integer("image_size", image_size, 1)
     check_fractions(validation_fraction, test_fraction)
     class_names, files, labels = list_images(pathlib.Path(path))
     sizes = [round(f * len(files)) for f in (validation_fraction, test_fraction)]
@@ -81,10 +81,11 @@ def load_image_folder(
 
 def check_fractions(validation_fraction: float, test_fraction: float) -> None:
     """Raise ValueError unless both are shares that leave training images."""
-    in_range = min(validation_fraction, test_fraction) >= 0
-    if not in_range or validation_fraction + test_fraction >= 1:
+    check_probability("validation_fraction", validation_fraction)
+    check_probability("test_fraction", test_fraction)
+    if validation_fraction + test_fraction >= 1:
         raise ValueError(
-            "Fractions must not be negative and must leave training images. Received: "
+            "Fractions must leave training images. Received: "
             f"validation_fraction={validation_fraction}, test_fraction={test_fraction}"
         )
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from keras_khyper.checks import check_choice, check_integer
 from keras_khyper.data.imagenet_augmentation import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -29,14 +30,14 @@ class ImageSource(Protocol):
     def __len__(self) -> int: ...
 
     def records(self, seed: Any | None) -> Any:
-        """A `tf.data.Dataset` of `(undecoded image, int64 label)`, once through.
+        """Return a `tf.data.Dataset` of `(undecoded image, int64 label)`, once through.
 
         The order is a function of `seed`, an integer tensor `[2]`; None means the
         order in which they are stored.
         """
 
     def decode(self, record: Any) -> Any:
-        """The `uint8` image `[H, W, 3]` of an undecoded one."""
+        """Decode the `uint8` image `[H, W, 3]` of an undecoded one."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -98,7 +99,7 @@ class ImageStream:
         return len(self.class_names)
 
     def steps_per_epoch(self, batch_size: int) -> int:
-        """Number of full batches in an epoch, as `fit` wants to know it.
+        """Return the number of full batches in an epoch, as `fit` wants to know it.
 
         Args:
             batch_size: images in a batch.
@@ -143,12 +144,13 @@ class ImageStream:
                 is full.
         """
         self.steps_per_epoch(batch_size)
-        if augmentation.num_classes != self.num_classes or min(seed, first_epoch) < 0:
+        check_integer("seed", seed, 0)
+        check_integer("first_epoch", first_epoch, 0)
+        if augmentation.num_classes != self.num_classes:
             raise ValueError(
-                "The augmentation must have the data set's classes, and seed and "
-                f"first_epoch must not be negative. Received: {self.num_classes} "
-                f"classes, augmentation.num_classes={augmentation.num_classes}, "
-                f"seed={seed}, first_epoch={first_epoch}"
+                "The augmentation must have the data set's classes. Received: "
+                f"{self.num_classes} classes, "
+                f"augmentation.num_classes={augmentation.num_classes}"
             )
         tf = import_tensorflow("A stream of images")
         augmentation.prepare()
@@ -198,11 +200,8 @@ class ImageStream:
             ImportError: if TensorFlow is missing.
             ValueError: if the split is unknown or a number is out of range.
         """
-        if split not in SPLITS or batch_size < 1:
-            raise ValueError(
-                f"split must be one of {SPLITS} and batch_size positive. "
-                f"Received: split={split!r}, batch_size={batch_size}"
-            )
+        check_choice("split", split, SPLITS)
+        check_integer("batch_size", batch_size, 1)
         tf = import_tensorflow("A stream of images")
         source = getattr(self, split)
         examples = source.records(None)
@@ -240,8 +239,7 @@ class ImageStream:
             ImportError: if TensorFlow is missing.
             ValueError: if a number is out of range.
         """
-        if num < 1:
-            raise ValueError(f"num must be positive. Received: num={num}")
+        check_integer("num", num, 1)
         num = min(num, len(self.train))
         if augmentation is not None:
             # Several batches, since a whole batch is mixed either by CutMix or Mixup.

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from keras_khyper.checks import check_integer
 from keras_khyper.data import arrays, image_folder
 from keras_khyper.data.image_stream import ImageStream
 from keras_khyper.data.tensorflow_import import import_tensorflow, prepared_builder
@@ -35,7 +36,7 @@ class FolderSource:
         return len(self.files)
 
     def records(self, seed: Any | None) -> Any:
-        """The files' paths and labels; with a seed in an order drawn anew."""
+        """Return the files' paths and labels; with a seed in an order drawn anew."""
         tf = import_tensorflow("A folder of images")
         with tf.init_scope():  # tensors, not constants in the graph of every epoch
             names = [str(file) for file in self.files]
@@ -48,7 +49,7 @@ class FolderSource:
         return positions.map(lambda i: (tf.gather(paths, i), tf.gather(labels, i)))
 
     def decode(self, record: Any) -> Any:
-        """The image, upright and RGB, read by Pillow: `uint8` `[H, W, 3]`."""
+        """Read the image, upright and RGB, with Pillow: `uint8` `[H, W, 3]`."""
         tf = import_tensorflow("A folder of images")
         image = tf.numpy_function(_read_file, [record], tf.uint8, stateful=False)
         return tf.ensure_shape(image, [None, None, 3])
@@ -125,7 +126,7 @@ class TFDSSource:
         return example["image"], example["label"]
 
     def decode(self, record: Any) -> Any:
-        """The image: `uint8` `[H, W, 3]`."""
+        """Decode the image: `uint8` `[H, W, 3]`."""
         tf = import_tensorflow("TensorFlow Datasets")
         image = tf.io.decode_image(record, channels=3, expand_animations=False)
         return tf.ensure_shape(image, [None, None, 3])
@@ -179,7 +180,8 @@ def stream_imagenet(
             f"label. Received: name={name!r} with splits {sorted(splits)} and features "
             f"{sorted(builder.info.features)}"
         )
-    if not 0 <= validation_size < splits["train"].num_examples:
+    check_integer("validation_size", validation_size, 0)
+    if validation_size >= splits["train"].num_examples:
         raise ValueError(
             "validation_size must leave training images. Received: "
             f"validation_size={validation_size} of {splits['train'].num_examples}"
@@ -274,7 +276,7 @@ def _read_file(path: Any) -> npt.NDArray[np.uint8]:
 
 
 def _permutation(tf: Any, num: int, seed: Any) -> Any:
-    """A drawn order of `num` positions: int64 [num]."""
+    """Return a drawn order of `num` positions: int64 [num]."""
     keys = tf.random.stateless_uniform(
         [num], seed, minval=None, maxval=None, dtype=tf.int64
     )

@@ -8,6 +8,7 @@ import pickle
 import numpy as np
 import numpy.typing as npt
 
+from keras_khyper.checks import check_integer
 from keras_khyper.data import arrays, splits
 from keras_khyper.data.image_data import ImageData
 
@@ -84,11 +85,8 @@ def load_imagenet16_120(
     data.load_imagenet16_120("ImageNet16").num_classes  # 120
     ```
     """
-    if not 1 <= image_size <= _IMAGE_SIZE:
-        raise ValueError(
-            f"ImageNet16-120 images are {_IMAGE_SIZE}x{_IMAGE_SIZE} and can only be "
-            f"shrunk. Received: image_size={image_size}"
-        )
+    # Images can only be shrunk.
+    check_integer("image_size", image_size, 1, _IMAGE_SIZE)
     folder = pathlib.Path(data_dir)
     _check_files(folder, check_md5)
     train_images, train_labels = _read_files(folder, _TRAIN_FILES)

@@ -10,11 +10,16 @@ reads, `L` classes. Images are RGB on the 0-255 scale.
 
 import dataclasses
 import functools
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from keras_khyper.checks import (
+    check_integer,
+    check_number,
+    check_positive,
+    check_probability,
+)
 from keras_khyper.data import arrays, rand_augment
 from keras_khyper.data.tensorflow_import import import_tensorflow
 
@@ -98,23 +103,17 @@ class ImageNetAugmentation:
     label_smoothing: float = 0.1
 
     def __post_init__(self) -> None:
-        at_least = {
-            "num_classes": 2,
-            "image_size": 1,
-            "num_operations": 0,
-            "magnitude": 0.0,
-            "magnitude_stddev": 0.0,
-        }
-        for name, minimum in at_least.items():
-            _check(self, name, getattr(self, name) >= minimum, f"at least {minimum}")
+        check_integer("num_classes", self.num_classes, 2)
+        check_integer("image_size", self.image_size, 1)
+        check_integer("num_operations", self.num_operations, 0)
+        check_number("magnitude", self.magnitude, 0)
+        check_number("magnitude_stddev", self.magnitude_stddev, 0)
         for name in ("max_magnitude", "mixup_alpha", "cutmix_alpha"):
-            _check(self, name, getattr(self, name) > 0, "positive")
+            check_positive(name, getattr(self, name))
         for name in ("mix_probability", "switch_probability", "label_smoothing"):
-            _check(self, name, 0.0 <= getattr(self, name) <= 1.0, "between 0 and 1")
-        low, high = self.crop_area
-        _check(self, "crop_area", 0 < low <= high <= 1, "a range within (0, 1]")
-        low, high = self.crop_aspect_ratio
-        _check(self, "crop_aspect_ratio", 0 < low <= high, "a positive range")
+            check_probability(name, getattr(self, name))
+        _check_range("crop_area", self.crop_area, 1.0)
+        _check_range("crop_aspect_ratio", self.crop_aspect_ratio, None)
 
     @functools.cached_property
     def _operations(self) -> list[rand_augment.Operation]:
@@ -252,7 +251,7 @@ class ImageNetAugmentation:
 def resize_and_center_crop(
     image: Any, image_size: int, crop_fraction: float = 0.875
 ) -> Any:
-    """The transform of evaluation.
+    """Resize and crop an image as evaluation does.
 
     Resizes with antialiasing so that the shorter side has `image_size /
     crop_fraction` pixels, and cuts out the centre. Smaller images are enlarged.
@@ -276,11 +275,8 @@ def resize_and_center_crop(
     resize_and_center_crop(np.zeros((300, 400, 3)), 224).shape  # (224, 224, 3)
     ```
     """
-    if image_size < 1 or not 0 < crop_fraction <= 1:
-        raise ValueError(
-            "image_size must be positive and crop_fraction in (0, 1]. "
-            f"Received: image_size={image_size}, crop_fraction={crop_fraction}"
-        )
+    check_integer("image_size", image_size, 1)
+    check_positive("crop_fraction", check_probability("crop_fraction", crop_fraction))
     tf = import_tensorflow("The transform of evaluation")
     image = tf.convert_to_tensor(image)
     shorter = round(image_size / crop_fraction)
@@ -350,8 +346,10 @@ def _outside(tf: Any, num: Any, size: Any, side: Any, seed: Any) -> Any:
     return tf.logical_or(place < begin[:, None], place >= (begin + length)[:, None])
 
 
-def _check(settings: ImageNetAugmentation, name: str, holds: bool, rule: str) -> None:
-    value = getattr(settings, name)
-    finite = np.all([math.isfinite(number) for number in np.ravel(value)])
-    if not holds or not finite:
-        raise ValueError(f"{name} must be {rule}. Received: {name}={value}")
+def _check_range(name: str, value: tuple[float, float], maximum: float | None) -> None:
+    low, high = (check_number(name, number, maximum=maximum) for number in value)
+    if not 0 < low <= high:
+        raise ValueError(
+            f"{name} must be a positive range, the lower end first. "
+            f"Received: {name}={value}"
+        )

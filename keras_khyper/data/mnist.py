@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from keras_khyper.checks import check_choice, check_integer
 from keras_khyper.data import arrays
 from keras_khyper.data.image_data import ImageData
 
@@ -47,13 +48,8 @@ def load_mnist_5k(
     digits.train_images.shape  # (3500, 16, 16, 1)
     ```
     """
-    if not 1 <= image_size <= _PADDED_SIZE:
-        raise ValueError(
-            f"image_size must lie between 1 and {_PADDED_SIZE}. "
-            f"Received: image_size={image_size}"
-        )
-    if channels not in (1, 3):
-        raise ValueError(f"channels must be 1 or 3. Received: channels={channels}")
+    check_integer("image_size", image_size, 1, _PADDED_SIZE)
+    check_choice("channels", channels, (1, 3))
     pixels, digits = _read_digits()
     labels = digits.astype(np.int64)
     images = pixels.astype(np.uint8).reshape(-1, _DIGIT_SIZE, _DIGIT_SIZE, 1)

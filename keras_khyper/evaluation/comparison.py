@@ -7,13 +7,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from keras_khyper.checks import check_probability
 from keras_khyper.evaluation.statistics import check_paired
 
 
 def paired_comparison(
     a: ArrayLike, b: ArrayLike, confidence: float = 0.95
 ) -> dict[str, Any]:
-    """Compares paired values, a minus b: difference, interval, tests, effect size.
+    """Compare paired values, a minus b: difference, interval, tests, effect size.
 
     Pairs may be architectures (the same subnets of two supernets) or seeds. Over the
     architectures of two given supernets the tests say whether these two supernets
@@ -48,10 +49,7 @@ def paired_comparison(
         (1.1667, 0.1181)
     """
     a, b = check_paired({"a": a, "b": b})
-    if not 0 < confidence < 1:
-        raise ValueError(
-            f"`confidence` must lie in (0, 1). Received: confidence={confidence}"
-        )
+    check_probability("confidence", confidence, open_interval=True)
     differences = a - b
     n = len(differences)
     mean, deviation = float(differences.mean()), float(differences.std(ddof=1))

@@ -16,6 +16,7 @@ from keras import ops
 from rich.progress import Progress
 
 from keras_khyper import backend
+from keras_khyper.checks import check_choice, check_integer
 from keras_khyper.training.recalibration import Recalibrator
 from keras_khyper.training.supernet import Supernet
 
@@ -67,11 +68,10 @@ class SubnetEvaluator:
                 "validation_data must be images and as many integer labels. "
                 f"Received: images {images.shape}, labels {labels.shape}"
             )
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1. Received: {batch_size=}")
+        check_integer("batch_size", batch_size, 1)
+        self.verbose = check_choice("verbose", verbose, (0, 1))
         self.supernet = supernet
         self.batch_size = min(batch_size, len(images))
-        self.verbose = verbose
         self._labels = labels
         self._batches = _padded_batches(images, self.batch_size)
         self._recalibrator = Recalibrator(

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from keras_khyper.checks import check_integer, check_probability
+
 
 def kendall_tau(a: ArrayLike, b: ArrayLike) -> float:
     """Kendall's tau-b, the rank correlation of the paper's tables (§4).
@@ -91,7 +93,7 @@ def mean_rank(*scores: ArrayLike) -> np.ndarray:
 
 
 def top_k_regret(predicted: ArrayLike, true: ArrayLike, k: int = 1) -> float:
-    """What is lost by choosing the best of the predicted top k.
+    """Return what is lost by choosing the best of the predicted top k.
 
     Args:
         predicted: real numbers `[n]`, higher is better; of equal ones the earlier
@@ -186,15 +188,8 @@ def bootstrap_interval(
             "`arrays` must be one or more arrays of the same length, at least 2. "
             f"Received: shapes={[array.shape for array in resampled]}"
         )
-    if num_resamples < 1:
-        raise ValueError(
-            "`num_resamples` must be at least 1. "
-            f"Received: num_resamples={num_resamples}"
-        )
-    if not 0 < confidence < 1:
-        raise ValueError(
-            f"`confidence` must lie in (0, 1). Received: confidence={confidence}"
-        )
+    check_integer("num_resamples", num_resamples, 1)
+    check_probability("confidence", confidence, open_interval=True)
     rng = np.random.default_rng(seed)
     num_archs = len(resampled[0])
     values = np.empty(num_resamples)
@@ -216,7 +211,7 @@ def summarize(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """The numbers by which a supernet is reported (paper §4.1).
+    """Compute the numbers by which a supernet is reported (paper §4.1).
 
     Args:
         accuracy: accuracies `[n]` of subnets taken from the supernet, n >= 2.
@@ -336,7 +331,7 @@ def _compare(
 def check_paired(
     arrays: Mapping[str, ArrayLike], min_length: int = 2
 ) -> list[np.ndarray]:
-    """Returns arrays as float64, checked to belong together.
+    """Return arrays as float64, checked to belong together.
 
     Args:
         arrays: name -> real numbers `[n]`.
@@ -370,8 +365,5 @@ def _is_constant(array: np.ndarray) -> bool:
 
 def _top(predicted: np.ndarray, k: int) -> np.ndarray:
     """Rows of the k highest values; of equal ones the earlier."""
-    if not isinstance(k, int | np.integer) or isinstance(k, bool):
-        raise TypeError(f"`k` must be an integer. Received: k={k!r}")
-    if not 1 <= k <= len(predicted):
-        raise ValueError(f"`k` must lie in 1, ..., {len(predicted)}. Received: k={k}")
+    check_integer("k", k, 1, len(predicted))
     return np.argsort(-predicted, kind="stable")[:k]

@@ -117,7 +117,7 @@ class NASBench201Table:
     def load(
         cls, path: str | os.PathLike[str], epochs: int = 200
     ) -> "NASBench201Table":
-        r"""Reads CSV files, NAS-Bench-201's own file or NATS-Bench's.
+        r"""Read CSV files, NAS-Bench-201's own file or NATS-Bench's.
 
         - CSV: `accuracies.csv` needs the columns `arch_index`, `arch_str`,
           `cifar10_test`, `cifar100_test` (percent), `params_M`, `flops_M` and may
@@ -174,7 +174,7 @@ class NASBench201Table:
         return cls(**table_csv.read(csv_path))
 
     def __len__(self) -> int:
-        """Number of architectures in the table."""
+        """Return the number of architectures in the table."""
         return len(self.archs)
 
     def __repr__(self) -> str:
@@ -199,7 +199,7 @@ class NASBench201Table:
         return tuple(self._latencies)
 
     def index(self, archs: ArrayLike) -> np.ndarray:
-        """The benchmark's own index of architectures.
+        """Return the benchmark's own index of architectures.
 
         Args:
             archs: integers `[..., 6]`.
@@ -255,7 +255,7 @@ class NASBench201Table:
         return self._params[self._find(archs)]
 
     def flops(self, archs: ArrayLike) -> np.ndarray:
-        """The benchmark's FLOPs of the CIFAR-10 networks.
+        """Return the benchmark's FLOPs of the CIFAR-10 networks.
 
         They are multiply-accumulates, plus the classifier's bias additions.
 

@@ -98,7 +98,7 @@ def _floats(
     name: str,
     blank: float | None = None,
 ) -> np.ndarray:
-    """Reads a column of finite numbers; `blank` stands for an empty cell."""
+    """Read a column of finite numbers; `blank` stands for an empty cell."""
     values = np.empty(len(columns[name]))
     for row, text in enumerate(columns[name]):
         if blank is not None and not text.strip():

@@ -31,7 +31,7 @@ def export(
     verification_data: Any,
     representative_data: Any = None,
 ) -> ExportReport:
-    """Checks, converts, runs, compares, and only then puts the file in place.
+    """Check, convert, run, compare, and only then put the file in place.
 
     Args:
         model: a plain Keras model.

@@ -20,7 +20,7 @@ _SAVED_MODEL_ENTRIES = frozenset(
 
 
 def check_model(model: keras.Model) -> None:
-    """Raises unless `model` is a plain image model with one input and output.
+    """Raise unless `model` is a plain image model with one input and output.
 
     Raises:
         TypeError: if it is not a Keras model or has layers from outside Keras.
@@ -65,7 +65,7 @@ def takes_raw_pixels(model: keras.Model) -> bool:
 
 
 def check_installed(module: str, extra: str, use: str) -> None:
-    """Raises ImportError that names the extra if a module is missing."""
+    """Raise ImportError that names the extra if a module is missing."""
     if importlib.util.find_spec(module) is None:
         raise ImportError(
             f"{use} needs the module {module}: pip install 'keras-khyper[{extra}]'. "
@@ -74,7 +74,7 @@ def check_installed(module: str, extra: str, use: str) -> None:
 
 
 def to_images(data: Any, model: keras.Model, name: str) -> np.ndarray:
-    """Collects images from an array, a tuple or a finite iterable of batches.
+    """Collect images from an array, a tuple or a finite iterable of batches.
 
     Args:
         data: images [n, ...]; or a tuple that begins with them; or an iterable
@@ -123,7 +123,7 @@ def to_images(data: Any, model: keras.Model, name: str) -> np.ndarray:
 
 
 def verification_images(data: Any, model: keras.Model) -> tuple[np.ndarray, str]:
-    """The images for the comparison, and "given" or "random"."""
+    """Return the images for the comparison, and "given" or "random"."""
     if data is not None:
         return to_images(data, model, "verification_data"), "given"
     shape = (NUM_RANDOM_IMAGES, *model.inputs[0].shape[1:])
@@ -135,7 +135,7 @@ def verification_images(data: Any, model: keras.Model) -> tuple[np.ndarray, str]
 
 @contextlib.contextmanager
 def replacing(path: pathlib.Path, directory: bool) -> Iterator[pathlib.Path]:
-    """Gives a path to write to; it takes the place of `path` only on success.
+    """Give a path to write to; it takes the place of `path` only on success.
 
     Entering fails if `path` cannot be written, so that no work is lost.
 
@@ -192,7 +192,7 @@ def _check_replaceable(path: pathlib.Path, directory: bool) -> None:
 
 
 def _swap(new: pathlib.Path, path: pathlib.Path, old: pathlib.Path) -> None:
-    """Puts folder `new` at `path` and what was there at `old`."""
+    """Put folder `new` at `path` and what was there at `old`."""
     os.rename(path, old)
     try:
         os.rename(new, path)

@@ -32,7 +32,7 @@ class Settings:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Settings":
-        """The settings of `dataclasses.asdict`, also after JSON."""
+        """Return the settings of `dataclasses.asdict`, also after JSON."""
         metadata = values["metadata"]
         if metadata is not None:
             values = {**values, "metadata": TFLiteMetadata(**metadata)}
@@ -54,7 +54,7 @@ def convert_and_run(
     images: np.ndarray,
     representative: np.ndarray,
 ) -> Run:
-    """Writes `model` to `path` under the TensorFlow backend and runs the file.
+    """Write `model` to `path` under the TensorFlow backend and run the file.
 
     Args:
         model: a plain Keras model of the TensorFlow backend.
@@ -83,7 +83,7 @@ def convert_and_run(
 
 
 def _in_float32(model: keras.Model) -> keras.Model:
-    """The model, or a float32 copy if it computes in anything else.
+    """Return the model, or a float32 copy if it computes in anything else.
 
     A mixed-precision graph is full of casts that TFLite's kernels and converter
     do not take; its weights are float32 anyway.
@@ -140,7 +140,7 @@ def _tflite_content(
 
 
 def _with_all_pixel_values(images: np.ndarray) -> np.ndarray:
-    """Adds an image with a black and a white pixel to representative images.
+    """Add an image with a black and a white pixel to representative images.
 
     The input's range is then 0 to 255 and its scale 1: a camera's bytes are its
     integers, whatever the brightest of the images is.

@@ -29,7 +29,7 @@ class AligningBuilder(flatbuffers.Builder):
 
 
 def serialize(fields: Sequence[Field], file_identifier: bytes) -> bytes:
-    """Returns a table as a FlatBuffer.
+    """Return a table as a FlatBuffer.
 
     Args:
         fields: the table's fields in the order of its schema, trailing ones may be
@@ -56,7 +56,7 @@ def _write_table(builder: flatbuffers.Builder, fields: Sequence[Field]) -> int:
 
 
 def _write(builder: flatbuffers.Builder, field: Field) -> Any:
-    """The field's offset; None and scalars, which stand in the table, as they are."""
+    """Return the field's offset; None and scalars stand in the table as they are."""
     if field is None or isinstance(field, np.generic):
         return field
     if isinstance(field, str):

@@ -56,7 +56,7 @@ class TFLiteRunner:
         return np.clip(values, limits.min, limits.max).astype(self.input_dtype)
 
     def __call__(self, images: npt.ArrayLike) -> npt.NDArray[np.float32]:
-        """Runs the file.
+        """Run the file.
 
         Args:
             images: [n, ...], at least one. Those in the file's own type go in as they

@@ -86,7 +86,7 @@ class TFLiteMetadata:
             object.__setattr__(self, "std", tuple(std.tolist()))
 
     def check(self, model: keras.Model) -> None:
-        """Raises ValueError unless labels and statistics fit the model."""
+        """Raise ValueError unless labels and statistics fit the model."""
         outputs = tuple(model.outputs[0].shape)
         if self.labels and (len(outputs) != 2 or outputs[1] != len(self.labels)):
             raise ValueError(
@@ -110,7 +110,7 @@ class TFLiteMetadata:
 
 
 def add_metadata(content: bytes, metadata: TFLiteMetadata, raw_pixels: bool) -> bytes:
-    """Puts metadata and label file into a TFLite file.
+    """Put metadata and label file into a TFLite file.
 
     Args:
         content: the file, with one input and one output.

@@ -11,7 +11,7 @@ from keras_khyper.export import _checks
 def raw_pixel_model(
     model: keras.Model, mean: Sequence[float], std: Sequence[float]
 ) -> keras.Model:
-    """Puts `(pixel - mean) / std` in front of a model that reads normalised images.
+    """Put `(pixel - mean) / std` in front of a model that reads normalised images.
 
     The result reads pixels as a camera or a file gives them, 0 to 255, and is exported
     like any plain model. The normalisation is one 1x1 depthwise convolution, so that

@@ -53,7 +53,7 @@ class ExportReport:
     io_dtype: str = "float32"
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as a dictionary that `json.dump` takes."""
+        """Return the report as a dictionary that `json.dump` takes."""
         return dataclasses.asdict(self)
 
     def __str__(self) -> str:
@@ -76,7 +76,7 @@ class ExportReport:
 
 
 def compare(expected: np.ndarray, actual: np.ndarray) -> dict[str, Any]:
-    """Compares the outputs of the Keras model and of the exported file.
+    """Compare the outputs of the Keras model and of the exported file.
 
     Args:
         expected: outputs of the Keras model [n, ..., classes].

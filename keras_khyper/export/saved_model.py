@@ -15,7 +15,7 @@ def to_saved_model(
     path: str | os.PathLike,
     verification_data: Any = None,
 ) -> ExportReport:
-    """Writes a plain Keras model as a SavedModel, runs it and compares.
+    """Write a plain Keras model as a SavedModel, run it and compare.
 
     The folder's `serve` endpoint (signature `serving_default`) maps float images
     [B, ...] with any batch size to the model's outputs, in inference mode. It

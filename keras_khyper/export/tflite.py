@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from keras_khyper.checks import check_choice, check_integer
 from keras_khyper.export import _checks
 from keras_khyper.export._bridge import export
 from keras_khyper.export._conversion import Settings
@@ -25,7 +26,7 @@ def to_tflite(
     num_threads: int = 1,
     metadata: TFLiteMetadata | None = None,
 ) -> ExportReport:
-    """Writes a plain Keras model as TFLite, runs it in LiteRT and compares.
+    """Write a plain Keras model as TFLite, run it in LiteRT and compare.
 
     The file holds built-in operations only, takes one image at a time, and has
     the BatchNorms that follow a convolution folded into it. It is run in the
@@ -70,11 +71,7 @@ def to_tflite(
         >>> to_tflite(model, "runs/flatten.tflite").agreement
         1.0
     """
-    if quantization not in _QUANTIZATIONS:
-        raise ValueError(
-            'quantization must be None, "float16" or "int8". '
-            f"Received: quantization={quantization!r}"
-        )
+    check_choice("quantization", quantization, _QUANTIZATIONS)
     if quantization == "int8" and representative_data is None:
         raise ValueError(
             "int8 takes its ranges from representative images; give "
@@ -86,10 +83,7 @@ def to_tflite(
             'io_dtype must be "float32", or with int8 quantization also "int8" or '
             f'"uint8". Received: io_dtype={io_dtype!r}, quantization={quantization!r}'
         )
-    if not isinstance(num_threads, int) or num_threads < 1:
-        raise ValueError(
-            f"num_threads must be an integer >= 1. Received: num_threads={num_threads}"
-        )
+    check_integer("num_threads", num_threads, 1)
     _checks.check_installed("ai_edge_litert", "export", "Running TFLite files")
     if metadata is not None:
         _checks.check_model(model)

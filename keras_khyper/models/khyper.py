@@ -48,7 +48,7 @@ def khyper_s(
     name: str = "khyper_s",
     **kwargs: Any,
 ) -> keras.Model:
-    """Builds KHyper-S (paper Table 9), with untrained weights.
+    """Build KHyper-S (paper Table 9), with untrained weights.
 
     3.97M trainable parameters without the classifier. Table 5's MACs are those of
     272x272 images: 0.59G.
@@ -86,7 +86,7 @@ def khyper_m(
     name: str = "khyper_m",
     **kwargs: Any,
 ) -> keras.Model:
-    """Builds KHyper-M (paper Table 10), with untrained weights.
+    """Build KHyper-M (paper Table 10), with untrained weights.
 
     6.89M trainable parameters without the classifier. Table 5's MACs are those of
     320x320 images: 1.33G. Arguments, result and errors as for `khyper_s`.
@@ -104,7 +104,7 @@ def khyper_l(
     name: str = "khyper_l",
     **kwargs: Any,
 ) -> keras.Model:
-    """Builds KHyper-L (paper Table 11), with untrained weights.
+    """Build KHyper-L (paper Table 11), with untrained weights.
 
     8.71M trainable parameters without the classifier. Table 5's MACs are those of
     320x320 images: 1.86G. Arguments, result and errors as for `khyper_s`.

@@ -31,7 +31,7 @@ def nas_bench_201_network(
     prune: bool = False,
     name: str | None = None,
 ) -> keras.Model:
-    """Builds the network of one NAS-Bench-201 architecture.
+    """Build the network of one NAS-Bench-201 architecture.
 
     Three stages of `num_cells` equal cells with `channels`, `2 * channels` and
     `4 * channels` channels, a residual reduction between stages (Dong and Yang,
@@ -105,7 +105,7 @@ def nas_bench_201_network(
 def _operations(
     space: NASBench201, arch: str | Sequence[int] | np.ndarray
 ) -> list[str | None]:
-    """The operation's name on each edge, in the space's order of edges."""
+    """Return the operation on each edge, in the space's order of edges."""
     indices = space.from_string(arch) if isinstance(arch, str) else arch
     indices = space.validate(indices)
     if indices.ndim != 1:
@@ -119,7 +119,7 @@ def _operations(
 def _check(
     num_classes: int, channels: int, num_cells: int, input_shape: tuple[int, int, int]
 ) -> None:
-    """Raises ValueError for sizes no network can have."""
+    """Raise ValueError for sizes no network can have."""
     sizes = {"num_classes": num_classes, "channels": channels, "num_cells": num_cells}
     for key, value in sizes.items():
         if not isinstance(value, int | np.integer) or value < 1:
@@ -145,7 +145,7 @@ def _check(
 def _without_dead_edges(
     space: NASBench201, operations: list[str | None]
 ) -> list[str | None]:
-    """Replaces by None what adds zero: `none`, and skips and pools of zero nodes.
+    """Replace by None what adds zero: `none`, and skips and pools of zero nodes.
 
     What then has no path to the output needs no care: a functional model holds
     only layers that lead to its output.

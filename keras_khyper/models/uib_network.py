@@ -25,7 +25,7 @@ def uib_network(
     batch_norm_epsilon: float = 1e-5,
     name: str | None = None,
 ) -> keras.Model:
-    """Builds the network of one architecture of Universal Inverted Bottlenecks.
+    """Build the network of one architecture of Universal Inverted Bottlenecks.
 
     3x3 convolution, BN, ReLU -> the blocks -> MobileNetV3's head (paper
     appendix A.3). The model is a functional Keras model made of stock layers: it is

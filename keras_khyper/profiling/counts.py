@@ -49,7 +49,7 @@ _UNCOUNTED = frozenset(
 
 
 def trainable_params(model: keras.Model) -> int:
-    """Counts the values that training changes.
+    """Count the values that training changes.
 
     Moving statistics of BatchNorm and seeds are not among them; a shared
     variable counts once. Layers set to `trainable=False` are left out.
@@ -80,7 +80,7 @@ def macs(
     model: keras.Model,
     input_shape: Sequence[int] | Sequence[Sequence[int]] | None = None,
 ) -> int:
-    """Counts the multiply-accumulates of one example's forward pass.
+    """Count the multiply-accumulates of one example's forward pass.
 
     Counted are convolutions (grouped, depthwise, separable and transposed too),
     `Dense` and `EinsumDense`; a layer that is used several times counts each
@@ -129,7 +129,7 @@ def _with_known_shapes(
     model: keras.Model,
     input_shape: Sequence[int] | Sequence[Sequence[int]] | None,
 ) -> keras.Model:
-    """The model itself if its shapes are the wanted ones, else a clone."""
+    """Return the model itself if its shapes are the wanted ones, else a clone."""
     if isinstance(model, keras.Sequential) and not model.built:
         if input_shape is None:
             raise ValueError(
@@ -176,7 +176,7 @@ def _shapes(input_shape: Sequence[Any]) -> list[_Shape]:
 
 
 def _nodes(model: keras.Model) -> list[Any]:
-    """The calls that lead from the model's inputs to its outputs."""
+    """Return the calls that lead from the model's inputs to its outputs."""
     inputs = {id(tensor) for tensor in model.inputs}
     found: dict[int, Any] = {}
     pending = list(model.outputs)
@@ -228,7 +228,7 @@ def _operation_macs(operation: Any, inputs: list[_Shape], output: _Shape) -> int
 
 
 def _values(shape: _Shape, operation: Any) -> int:
-    """Number of values of one example."""
+    """Return the number of values of one example."""
     sizes = [size for size in shape[1:] if size is not None]
     if len(sizes) < len(shape) - 1:
         raise ValueError(

@@ -7,6 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_khyper.checks import check_integer
+
 
 def latency_ms(
     model: keras.Model | Callable[..., Any],
@@ -41,11 +43,9 @@ def latency_ms(
         >>> latency_ms(model, num_runs=5) > 0
         True
     """
-    if num_runs < 1 or batch_size < 1 or num_warmup < 0:
-        raise ValueError(
-            "num_runs and batch_size must be >= 1 and num_warmup >= 0. Received: "
-            f"num_runs={num_runs}, batch_size={batch_size}, num_warmup={num_warmup}"
-        )
+    check_integer("batch_size", batch_size, 1)
+    check_integer("num_runs", num_runs, 1)
+    check_integer("num_warmup", num_warmup, 0)
     call = model
     if isinstance(model, keras.Model):
         call = model.predict_on_batch

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike
 
+from keras_khyper.checks import check_integer
 from keras_khyper.spaces import Convolution, NASBench201
 from keras_khyper.spaces.nas_bench_201_blocks import (
     edge_convolution,
@@ -130,6 +131,5 @@ def _count(
 
 
 def _check(**sizes: int) -> None:
-    for key, value in sizes.items():
-        if not isinstance(value, int | np.integer) or value < 1:
-            raise ValueError(f"{key} must be an integer >= 1. Received: {key}={value}")
+    for name, value in sizes.items():
+        check_integer(name, value, 1)

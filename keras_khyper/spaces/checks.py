@@ -8,13 +8,8 @@ from numpy.typing import ArrayLike
 MAX_INDEX = np.iinfo(np.int64).max
 
 
-def is_integer(value: object) -> bool:
-    """Whether a value is an integer, a bool not counting as one."""
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
 def check_choices(archs: ArrayLike, num_decisions: int, choice: str) -> np.ndarray:
-    """Returns architectures as an array of integers `[..., D]`.
+    """Return architectures as an array of integers `[..., D]`.
 
     Args:
         archs: integers `[..., D]`.
@@ -41,7 +36,7 @@ def check_choices(archs: ArrayLike, num_decisions: int, choice: str) -> np.ndarr
 
 
 def check_single(archs: np.ndarray, name: str) -> np.ndarray:
-    """Returns valid architectures if they are one, `[D]`.
+    """Return valid architectures if they are one, `[D]`.
 
     Args:
         archs: valid, `[..., D]`.
@@ -59,7 +54,7 @@ def check_single(archs: np.ndarray, name: str) -> np.ndarray:
 
 
 def check_list(archs: np.ndarray) -> np.ndarray:
-    """Returns valid architectures if they are a list, `[n, D]`.
+    """Return valid architectures if they are a list, `[n, D]`.
 
     Raises:
         ValueError: if they have another number of axes.
@@ -73,7 +68,7 @@ def check_list(archs: np.ndarray) -> np.ndarray:
 
 
 def check_len(size: int) -> int:
-    """Returns the size of a space if `len` can.
+    """Return the size of a space if `len` can.
 
     Raises:
         OverflowError: if it exceeds `sys.maxsize`.
@@ -87,7 +82,7 @@ def check_len(size: int) -> int:
 
 
 def check_indexable(size: int) -> None:
-    """Raises unless the architectures of a space have 64-bit indices.
+    """Raise unless the architectures of a space have 64-bit indices.
 
     Raises:
         ValueError: if there are too many.
@@ -100,7 +95,7 @@ def check_indexable(size: int) -> None:
 
 
 def check_indices(indices: ArrayLike, size: int) -> np.ndarray:
-    """Returns indices of architectures as int64.
+    """Return indices of architectures as int64.
 
     Args:
         indices: integers `[...]` in 0, ..., size - 1.

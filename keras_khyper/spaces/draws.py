@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from keras_khyper.spaces.checks import is_integer
+from keras_khyper.checks import check_integer
 
 Seed = int | np.random.Generator | None
 
 
 def check_draw(num: int, size: int, unique: bool) -> None:
-    """Raises unless so many architectures can be drawn from a space.
+    """Raise unless so many architectures can be drawn from a space.
 
     Args:
         num: how many.
@@ -24,12 +24,11 @@ def check_draw(num: int, size: int, unique: bool) -> None:
         TypeError: if `num` is no integer.
         ValueError: if `num` is negative, or `unique` and larger than the space.
     """
-    if not is_integer(num):
-        raise TypeError(f"`num` must be an integer. Received: num={num!r}")
-    if num < 0 or (unique and num > size):
+    check_integer("num", num, 0)
+    if unique and num > size:
         raise ValueError(
-            f"`num` must lie in 0, ..., {size} (the size of the space, if "
-            f"`unique`). Received: num={num}, unique={unique}"
+            f"`num` must lie in 0, ..., {size}, the size of the space, if "
+            f"`unique`. Received: num={num}, unique={unique}"
         )
 
 

@@ -43,7 +43,7 @@ class NASBench201(SearchSpace):
         return "NASBench201()"
 
     def to_string(self, arch: ArrayLike) -> str:
-        """Writes an architecture as the benchmark's string.
+        """Write an architecture as the benchmark's string.
 
         Args:
             arch: integers `[6]`.
@@ -68,7 +68,7 @@ class NASBench201(SearchSpace):
         return "+".join(nodes)
 
     def from_string(self, string: str) -> np.ndarray:
-        """Reads the benchmark's architecture string.
+        """Read the benchmark's architecture string.
 
         Args:
             string: `|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`.
@@ -145,7 +145,7 @@ class NASBench201(SearchSpace):
         return _representatives()[self.to_index(archs)]
 
     def isomorphism_classes(self) -> list[np.ndarray]:
-        """Splits the space into its 6,466 unique topologies.
+        """Split the space into its 6,466 unique topologies.
 
         Returns:
             One int64 array `[m, 6]` for each class, ordered by their lowest
@@ -180,7 +180,7 @@ def _representatives() -> np.ndarray:
 
 
 def _topology(space: NASBench201, arch: list[int]) -> str:
-    """The benchmark's canonical string of the last node's expression."""
+    """Return the benchmark's canonical string of the last node's expression."""
     names = ["0"]
     for target in range(1, space.num_nodes):
         terms = []

@@ -45,7 +45,7 @@ class FairSets:
     positions: np.ndarray
 
     def __post_init__(self) -> None:
-        """Checks the shapes and that every item has one place."""
+        """Check the shapes and that every item has one place."""
         if self.archs.ndim != 3 or self.positions.shape != self.archs.shape[:2]:
             raise ValueError(
                 "`archs` must have shape [M, K, D] and `positions` [M, K]. "
@@ -135,7 +135,7 @@ def pack(
 
 
 def _clash_free(archs: np.ndarray) -> list[list[int]]:
-    """Splits `[n, C]` into groups of rows that differ at every decision."""
+    """Split `[n, C]` into groups of rows that differ at every decision."""
     fits = np.ones((len(archs), len(archs)), bool)  # [n, n]
     for column in archs.T:
         fits &= column[:, None] != column[None, :]
@@ -157,7 +157,7 @@ def _clash_free(archs: np.ndarray) -> list[list[int]]:
 
 
 def _complete(group: np.ndarray, num_candidates: int) -> np.ndarray:
-    """Adds filler rows to `[m, D]`, m <= K, so that columns are permutations."""
+    """Add filler rows to `[m, D]`, m <= K, so that columns are permutations."""
     columns = [
         np.concatenate([column, np.setdiff1d(np.arange(num_candidates), column)])
         for column in group.T

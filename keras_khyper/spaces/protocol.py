@@ -33,13 +33,13 @@ class SpaceLike(Protocol):
         """Number of architectures."""
 
     def validate(self, archs: ArrayLike) -> np.ndarray:
-        """Checks architectures `[..., D]` and returns them as int64."""
+        """Return architectures `[..., D]` as int64, checked."""
 
     def sample(self, num: int, seed: Seed = None, unique: bool = True) -> np.ndarray:
         """Draws architectures, int64 `[num, D]`."""
 
     def from_index(self, indices: ArrayLike) -> np.ndarray:
-        """Lists architectures by number 0, ..., size - 1, int64 `[..., D]`."""
+        """List architectures by number 0, ..., size - 1, int64 `[..., D]`."""
 
     def neighbors(self, arch: ArrayLike) -> np.ndarray:
         """All architectures one change away from `arch` `[D]`, int64 `[n, D]`."""
@@ -47,7 +47,7 @@ class SpaceLike(Protocol):
     def mutate(
         self, arch: ArrayLike, rng: Seed = None, probability: float = 0.1
     ) -> np.ndarray:
-        """Changes some decisions of `arch` `[D]`, at least one."""
+        """Change some decisions of `arch` `[D]`, at least one."""
 
     def crossover(
         self, first: ArrayLike, second: ArrayLike, rng: Seed = None

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from keras_khyper.checks import check_integer, check_probability
 from keras_khyper.spaces import packing
 from keras_khyper.spaces.checks import (
     MAX_INDEX,
@@ -17,7 +18,6 @@ from keras_khyper.spaces.checks import (
     check_len,
     check_list,
     check_single,
-    is_integer,
 )
 from keras_khyper.spaces.draws import Seed, check_draw, draw_distinct
 
@@ -54,16 +54,7 @@ class SearchSpace:
         operations: Sequence[str],
         decision_names: Sequence[str] | None = None,
     ) -> None:
-        if not is_integer(num_decisions):
-            raise TypeError(
-                "`num_decisions` must be an integer. "
-                f"Received: num_decisions={num_decisions!r}"
-            )
-        if num_decisions < 1:
-            raise ValueError(
-                "`num_decisions` must be at least 1. "
-                f"Received: num_decisions={num_decisions}"
-            )
+        num_decisions = check_integer("num_decisions", num_decisions, 1)
         self._operations = _names(operations, "operations")
         if len(self._operations) < 2:
             raise ValueError(
@@ -106,7 +97,7 @@ class SearchSpace:
         return self.num_candidates**self.num_decisions
 
     def __len__(self) -> int:
-        """Number of architectures; `size` where it exceeds `sys.maxsize`."""
+        """Return the number of architectures; `size` where it exceeds `sys.maxsize`."""
         return check_len(self.size)
 
     def __eq__(self, other: object) -> bool:
@@ -127,7 +118,7 @@ class SearchSpace:
         return self._operations, self._decision_names
 
     def validate(self, archs: ArrayLike) -> np.ndarray:
-        """Checks architectures and returns them as one integer array.
+        """Return architectures as one integer array, checked.
 
         Args:
             archs: integers `[..., D]` in 0, ..., K - 1.
@@ -279,7 +270,7 @@ class SearchSpace:
     def mutate(
         self, arch: ArrayLike, rng: Seed = None, probability: float = 0.1
     ) -> np.ndarray:
-        """Changes each decision with some probability (paper appendix A.3).
+        """Change each decision with some probability (paper appendix A.3).
 
         A decision that changes takes each of the K - 1 other operations with the
         same probability. If chance changes none, one decision drawn uniformly
@@ -304,10 +295,7 @@ class SearchSpace:
             array([0, 1])
         """
         arch = self._validate_one(arch, "arch")
-        if not 0 <= probability <= 1:
-            raise ValueError(
-                f"`probability` must lie in [0, 1]. Received: probability={probability}"
-            )
+        probability = check_probability("probability", probability)
         rng = np.random.default_rng(rng)
         changed = rng.random(self.num_decisions) < probability
         if not changed.any():
@@ -318,7 +306,7 @@ class SearchSpace:
     def crossover(
         self, first: ArrayLike, second: ArrayLike, rng: Seed = None
     ) -> np.ndarray:
-        """Takes each decision from either parent with equal probability.
+        """Take each decision from either parent with equal probability.
 
         Args:
             first: integers `[D]`.
@@ -345,7 +333,7 @@ class SearchSpace:
         return np.where(rng.random(self.num_decisions) < 0.5, first, second)
 
     def coset(self, arch: ArrayLike) -> np.ndarray:
-        """The fair set `{(arch + c) mod K}` to which `arch` belongs.
+        """Return the fair set `{(arch + c) mod K}` to which `arch` belongs.
 
         Args:
             arch: integers `[D]`, or `[..., D]` for several sets at once.
@@ -367,7 +355,7 @@ class SearchSpace:
         return (arch[..., None, :] + shifts) % self.num_candidates
 
     def cosets(self) -> np.ndarray:
-        """Splits the whole space into fair sets.
+        """Split the whole space into fair sets.
 
         Row c of every set has operation c at the first decision.
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from keras_khyper.checks import check_probability
 from keras_khyper.spaces.checks import (
     check_choices,
     check_indices,
@@ -100,11 +101,11 @@ class StagedSpace:
         return math.prod(self._stage_sizes())
 
     def __len__(self) -> int:
-        """Number of architectures; `size` where it exceeds `sys.maxsize`."""
+        """Return the number of architectures; `size` where it exceeds `sys.maxsize`."""
         return check_len(self.size)
 
     def validate(self, archs: ArrayLike) -> np.ndarray:
-        """Checks architectures and returns them as one integer array.
+        """Return architectures as one integer array, checked.
 
         Args:
             archs: integers `[..., D]`.
@@ -135,7 +136,7 @@ class StagedSpace:
         return array
 
     def depths(self, archs: ArrayLike) -> np.ndarray:
-        """Number of blocks in each stage, int64 `[..., S]`."""
+        """Return the number of blocks in each stage, int64 `[..., S]`."""
         return self._depths_of(self.validate(archs))
 
     def present(self, archs: ArrayLike) -> np.ndarray:
@@ -249,7 +250,7 @@ class StagedSpace:
     def mutate(
         self, arch: ArrayLike, rng: Seed = None, probability: float = 0.1
     ) -> np.ndarray:
-        """Changes each decision with some probability (paper appendix A.3).
+        """Change each decision with some probability (paper appendix A.3).
 
         A decision that changes takes each other candidate with the same probability;
         blocks that a larger depth adds are drawn uniformly. If chance changes none,
@@ -268,10 +269,7 @@ class StagedSpace:
             ValueError: if `arch` or `probability` is invalid.
         """
         arch = self._validate_one(arch, "arch")
-        if not 0 <= probability <= 1:
-            raise ValueError(
-                f"`probability` must lie in [0, 1]. Received: probability={probability}"
-            )
+        probability = check_probability("probability", probability)
         rng = np.random.default_rng(rng)
         always = np.ones(2 * self.num_stages, bool)
         free = np.concatenate([always, self._present(arch)]) & (self._counts > 1)
@@ -288,7 +286,7 @@ class StagedSpace:
     def crossover(
         self, first: ArrayLike, second: ArrayLike, rng: Seed = None
     ) -> np.ndarray:
-        """Takes each decision from either parent with equal probability.
+        """Take each decision from either parent with equal probability.
 
         A block that only one parent has comes from that parent.
 
@@ -325,7 +323,7 @@ class StagedSpace:
         return self._block_places < depths  # [..., B]
 
     def _canonical(self, archs: np.ndarray) -> np.ndarray:
-        """Sets absent blocks to 0."""
+        """Set absent blocks to 0."""
         archs = archs.copy()
         archs[..., 2 * self.num_stages :] *= self._present(archs)
         return archs
@@ -336,7 +334,7 @@ class StagedSpace:
         return np.cumsum([0, *counts], dtype=np.int64)
 
     def _stage_sizes(self) -> list[int]:
-        """Number of architectures of each stage."""
+        """Return the number of architectures of each stage."""
         return [
             int(self._counts[self.num_stages + stage])
             * sum(len(self._operations) ** int(depth) for depth in candidates)

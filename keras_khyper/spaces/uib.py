@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from keras_khyper.checks import check_choice, check_integer
 from keras_khyper.spaces.checks import check_list
 from keras_khyper.spaces.convolution import Convolution
 from keras_khyper.spaces.packing import FairSets
@@ -83,18 +84,14 @@ class UIBSpace(StagedSpace):
                 "`kernel_sizes` must be different odd sizes. "
                 f"Received: kernel_sizes={kernel_sizes!r}"
             )
-        (self.stem_channels,) = check_sizes("stem_channels", [stem_channels])
+        self.stem_channels = check_integer("stem_channels", stem_channels, 1)
         self.head_channels = check_sizes("head_channels", head_channels)
         if len(self.head_channels) != 2:
             raise ValueError(
                 "`head_channels` must be two sizes, before and behind the pooling. "
                 f"Received: head_channels={head_channels!r}"
             )
-        if stem_strides not in (1, 2):
-            raise ValueError(
-                f"`stem_strides` must be 1 or 2. Received: stem_strides={stem_strides}"
-            )
-        self.stem_strides = int(stem_strides)
+        self.stem_strides = check_choice("stem_strides", stem_strides, (1, 2))
         self.block_operations = uib_operations(self.kernel_sizes)
         super().__init__(
             [stage.depths for stage in self.stages],
@@ -115,7 +112,7 @@ class UIBSpace(StagedSpace):
         return f"UIBSpace({', '.join(settings)})"
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments, JSON-safe."""
+        """Return the constructor's arguments, JSON-safe."""
         stages = []
         for stage in self.stages:
             config = asdict(stage)
@@ -147,7 +144,7 @@ class UIBSpace(StagedSpace):
         return np.stack(columns, axis=-1)
 
     def blocks(self, arch: ArrayLike) -> list[UIBBlock]:
-        """Lists the blocks of one architecture, first to last.
+        """List the blocks of one architecture, first to last.
 
         Args:
             arch: integers `[D]`.
@@ -194,7 +191,7 @@ class UIBSpace(StagedSpace):
         return np.array([STRUCTURES.index(o.structure) for o in self.block_operations])
 
     def structures(self, archs: ArrayLike) -> np.ndarray:
-        """The structure of each block, an index in `STRUCTURES`, int64 `[..., B]`.
+        """Return each block's structure, an index in `STRUCTURES`, int64 `[..., B]`.
 
         0 where the block is absent.
         """
@@ -261,7 +258,7 @@ class UIBSpace(StagedSpace):
         return self._uniform(self.candidate_counts - 1, operation)
 
     def to_string(self, arch: ArrayLike) -> str:
-        """Writes an architecture as `channels:operation,...|channels:...`.
+        """Write an architecture as `channels:operation,...|channels:...`.
 
         Args:
             arch: integers `[D]`.
@@ -381,11 +378,7 @@ class UIBSpace(StagedSpace):
         return np.concatenate([stages, rows[..., 0, :], rows[..., 1, :]], axis=-2)
 
     def _uniform(self, arch: np.ndarray, operation: str) -> np.ndarray:
-        if operation not in self.operations:
-            raise ValueError(
-                f"`operation` must be one of {', '.join(self.operations)}. "
-                f"Received: operation={operation!r}"
-            )
+        check_choice("operation", operation, self.operations)
         arch[2 * self.num_stages :] = self.operations.index(operation)
         return self._canonical(arch)
 

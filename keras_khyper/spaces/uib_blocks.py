@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
-
+from keras_khyper.checks import check_choice, check_integer
 from keras_khyper.spaces.convolution import Convolution
 
 # The candidate structures of a block (paper appendix A.3).
@@ -14,18 +13,16 @@ STRUCTURES = ("ExtraDW", "IB", "ConvNext", "FFN")
 
 
 def check_sizes(name: str, values: Sequence[int]) -> tuple[int, ...]:
-    """Returns positive integers as a tuple.
+    """Return positive integers as a tuple.
 
     Raises:
         TypeError: if one is no integer.
         ValueError: if one is less than 1.
     """
-    for value in values:
-        if not isinstance(value, int | np.integer) or isinstance(value, bool):
-            raise TypeError(f"`{name}` must be integers. Received: {name}={values!r}")
-        if value < 1:
-            raise ValueError(f"`{name}` must be at least 1. Received: {name}={values}")
-    return tuple(int(value) for value in values)
+    return tuple(
+        check_integer(f"{name}[{index}]", value, 1)
+        for index, value in enumerate(values)
+    )
 
 
 class UIBOperation(NamedTuple):
@@ -151,11 +148,8 @@ class UIBStage:
                     f"Received: {name}={getattr(self, name)!r}"
                 )
             object.__setattr__(self, name, values)
-        check_sizes("expansion_ratio", [self.expansion_ratio])
-        if self.strides not in (1, 2):
-            raise ValueError(
-                f"`strides` must be 1 or 2. Received: strides={self.strides!r}"
-            )
+        check_integer("expansion_ratio", self.expansion_ratio, 1)
+        check_choice("strides", self.strides, (1, 2))
 
     @property
     def max_depth(self) -> int:
@@ -191,7 +185,7 @@ TABLE_8 = (
 
 
 def uib_operations(kernel_sizes: Sequence[int]) -> tuple[UIBOperation, ...]:
-    """Lists the choices of a block, in the order of their integers.
+    """List the choices of a block, in the order of their integers.
 
     Args:
         kernel_sizes: candidates of each depthwise convolution.

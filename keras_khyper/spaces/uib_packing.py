@@ -31,7 +31,7 @@ def pack_structures(space: "UIBSpace", archs: np.ndarray) -> FairSets:
 
 
 def _complete(space: "UIBSpace", group: np.ndarray) -> np.ndarray:
-    """Adds fillers of the smallest size to `[m, D]`, m <= 4."""
+    """Add fillers of the smallest size to `[m, D]`, m <= 4."""
     num_fillers = len(STRUCTURES) - len(group)
     fillers = np.tile(space.smallest(), (num_fillers, 1))
     present, structures = space.present(group), space.structures(group)

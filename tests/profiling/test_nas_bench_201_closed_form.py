@@ -79,5 +79,5 @@ def test_errors():
         nas_bench_201_params([0] * 6, num_cells=0)
     with pytest.raises(ValueError, match="image_size=30"):
         nas_bench_201_macs([0] * 6, image_size=30)
-    with pytest.raises(ValueError, match="channels=2.5"):
+    with pytest.raises(TypeError, match="channels=2.5"):
         nas_bench_201_macs([0] * 6, channels=2.5)
