@@ -193,10 +193,10 @@ class Worker:
 
 
 def _environment(subject: Subject, threads: int | None) -> dict[str, str]:
-    root = str(HERE.parent)
+    folders = str(HERE.parent), str(HERE.parent / "common")
     environment = {**os.environ, "KERAS_BACKEND": subject.backend}
     environment["PYTHONPATH"] = os.pathsep.join(
-        path for path in (root, os.environ.get("PYTHONPATH", "")) if path
+        path for path in (*folders, os.environ.get("PYTHONPATH", "")) if path
     )
     environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if threads is not None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from flat_settings import make_generator
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,9 +56,9 @@ def make_supernet(settings: EvaluationSettings) -> Any:
     supernet = kk.models.NASBench201Supernet(
         channels=settings.channels,
         num_cells=settings.num_cells,
-        generator=settings.generator,
-        rank=settings.rank,
-        num_shots=settings.num_shots,
+        generator=make_generator(
+            settings.generator, rank=settings.rank, num_shots=settings.num_shots
+        ),
     )
     supernet.build((None, settings.image_size, settings.image_size, 3))
     return supernet

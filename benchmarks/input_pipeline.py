@@ -24,6 +24,7 @@ import tyro
 from _ratios import rated
 from _report import RESULTS, print_entries, provenance, replace_sections
 from _subnets import timed
+from flat_settings import make_generator
 
 NUM_CLASSES = 10
 MEAN, STD = (127.5, 127.5, 127.5), (64.0, 64.0, 64.0)
@@ -162,9 +163,9 @@ def make_supernet(settings: Settings) -> Any:
         NUM_CLASSES,
         settings.channels,
         settings.num_cells,
-        generator=settings.generator,
-        rank=settings.rank,
-        num_shots=settings.num_shots,
+        generator=make_generator(
+            settings.generator, rank=settings.rank, num_shots=settings.num_shots
+        ),
         seed=settings.seed,
     )
     supernet.build((None, settings.image_size, settings.image_size, 3))

@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from flat_settings import make_generator
 from keras import ops
 
 from keras_khyper.models import NASBench201Supernet
@@ -62,9 +63,7 @@ def build(
         num_classes=NUM_CLASSES,
         channels=channels,
         num_cells=num_cells,
-        generator=generator,
-        rank=rank,
-        num_shots=num_shots,
+        generator=make_generator(generator, rank=rank, num_shots=num_shots),
         seed=0,
     )
     supernet.build((None, image_size, image_size, IMAGE_CHANNELS))

@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+from flat_settings import make_generator
 from supernet_step import IMAGE_CHANNELS, fixed_batch, steps_of
 
 from keras_khyper.models import UIBSupernet
@@ -42,9 +43,7 @@ def build(
     supernet = UIBSupernet(
         NUM_CLASSES,
         share_kernels=share_kernels,
-        generator=generator,
-        rank=rank,
-        num_shots=num_shots,
+        generator=make_generator(generator, rank=rank, num_shots=num_shots),
         seed=0,
     )
     supernet.build((None, image_size, image_size, IMAGE_CHANNELS))

@@ -14,6 +14,7 @@ from typing import Any
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "common"))
 
+from flat_settings import make_generator as make_generator
 from result_files import record, write_text
 from result_files import write_json as write_json
 
@@ -168,17 +169,17 @@ def train_in_blocks(
     settings: Any,
     data: Any,
     seed: int,
-    supernet_options: dict[str, Any],
+    generator: Any,
     compile_options: dict[str, Any],
 ) -> dict[str, Any]:
     """Train a small supernet; returns its metrics per block of steps.
 
     Args:
-        settings: Has ``channels``, ``num_cells``, ``rank``, ``num_shots``,
-            ``batch_size``, ``learning_rate``, ``steps_per_block`` and ``blocks``.
+        settings: Has ``channels``, ``num_cells``, ``batch_size``,
+            ``learning_rate``, ``steps_per_block`` and ``blocks``.
         data: Of `load_images`.
         seed: Of weights, batches and subnets.
-        supernet_options: More arguments of `NASBench201Supernet`.
+        generator: Of `NASBench201Supernet`.
         compile_options: More arguments of `Supernet.compile`.
     """
     import keras
@@ -195,10 +196,8 @@ def train_in_blocks(
         data.num_classes,
         settings.channels,
         settings.num_cells,
-        rank=settings.rank,
-        num_shots=settings.num_shots,
-        seed=seed,
-        **supernet_options,
+        generator,
+        seed,
     )
     supernet.build((None, *data.train_images.shape[1:]))
     supernet.compile(

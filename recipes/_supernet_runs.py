@@ -11,6 +11,7 @@ from _common import (
     RESULTS,
     RUNS,
     cosine_by_epoch,
+    make_generator,
     make_sampler,
     open_folder,
     provenance,
@@ -54,6 +55,16 @@ class SupernetSettings:
     runs: pathlib.Path = RUNS
     """Folder of the runs' folders: checkpoints, logs, exported files."""
     output: pathlib.Path = RESULTS
+
+
+def supernet_generator(settings: Any) -> Any:
+    """Return the generator of a run's settings."""
+    return make_generator(
+        settings.generator,
+        rank=settings.rank,
+        num_shots=settings.num_shots,
+        scaling=settings.scaling,
+    )
 
 
 def compile_supernet(

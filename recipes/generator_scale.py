@@ -13,7 +13,13 @@ import pathlib
 import time
 
 import tyro
-from _common import RESULTS, provenance, train_in_blocks, write_json
+from _common import (
+    RESULTS,
+    make_generator,
+    provenance,
+    train_in_blocks,
+    write_json,
+)
 
 # name -> (generator, scaling, encoder's multiplier)
 VARIANTS = {
@@ -52,11 +58,14 @@ class Settings:
 def run_variant(settings: Settings, name: str, seed: int, data) -> dict:
     """Train one variant; returns its losses and movements per block."""
     generator, scaling, multiplier = VARIANTS[name]
+    rank, num_shots = settings.rank, settings.num_shots
     return train_in_blocks(
         settings,
         data,
         seed,
-        supernet_options={"generator": generator, "scaling": scaling},
+        generator=make_generator(
+            generator, rank=rank, num_shots=num_shots, scaling=scaling
+        ),
         compile_options={"encoder_learning_rate_multiplier": multiplier},
     )
 

@@ -43,6 +43,7 @@ from _supernet_runs import (
     compile_supernet,
     fit_supernet,
     run_in_folder,
+    supernet_generator,
     trained_supernet,
 )
 
@@ -187,10 +188,7 @@ def make_supernet(settings: Settings, task: ImageTask) -> Any:
         make_space(settings.space),
         settings.dropout_rate,
         settings.share_kernels,
-        settings.generator,
-        settings.rank,
-        settings.num_shots,
-        settings.scaling,
+        supernet_generator(settings),
         settings.seed,
     )
     supernet.build((None, *task.image_shape))

@@ -15,7 +15,14 @@ import time
 from typing import Any
 
 import tyro
-from _common import RESULTS, load_images, provenance, train_in_blocks, write_json
+from _common import (
+    RESULTS,
+    load_images,
+    make_generator,
+    provenance,
+    train_in_blocks,
+    write_json,
+)
 
 # name -> (dtype policy, arguments of Supernet.compile); the first is compared with.
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -67,13 +74,16 @@ def main(settings: Settings) -> None:
         )
     start = time.monotonic()
     data = load_images(settings)
+    generator = make_generator(
+        "kshot_hypernet", rank=settings.rank, num_shots=settings.num_shots
+    )
     runs: dict[str, dict[int, dict[str, Any]]] = {}
     for name in settings.variants:
         policy, options = VARIANTS[name]
         keras.config.set_dtype_policy(policy)
         for seed in settings.seeds:
             runs.setdefault(name, {})[seed] = train_in_blocks(
-                settings, data, seed, {}, options
+                settings, data, seed, generator, options
             )
             print(f"{name}, seed {seed}: {runs[name][seed]['seconds']} s", flush=True)
     keras.config.set_dtype_policy("float32")

@@ -34,6 +34,7 @@ from _supernet_runs import (
     compile_supernet,
     fit_supernet,
     run_in_folder,
+    supernet_generator,
     trained_supernet,
 )
 
@@ -200,10 +201,7 @@ def make_supernet(settings: Settings, data: Any) -> Any:
         data.num_classes,
         settings.channels,
         settings.num_cells,
-        generator=settings.generator,
-        rank=settings.rank,
-        num_shots=settings.num_shots,
-        scaling=settings.scaling,
+        generator=supernet_generator(settings),
         seed=settings.seed,
     )
     supernet.build((None, *data.image_shape))

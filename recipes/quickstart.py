@@ -144,8 +144,7 @@ def train_supernet(settings: Settings, data: Any, epochs: int) -> Any:
         num_classes=data.num_classes,
         channels=settings.channels,
         num_cells=settings.num_cells,
-        rank=settings.rank,
-        num_shots=settings.num_shots,
+        generator=kk.generators.KShotHypernet(settings.rank, settings.num_shots),
         seed=settings.seed,
     )
     supernet.build((None, *data.image_shape))

@@ -12,11 +12,14 @@ from keras_khyper.layers.generated_conv import (
     GeneratedConv2D,
     GeneratedDepthwiseConv2D,
 )
-from keras_khyper.layers.kernel_generators import (
-    KernelGenerator,
+from keras_khyper.layers.hypernet_kernels import (
     KShotHypernetKernel,
-    KShotKernel,
     ResidualKShotHypernetKernel,
+)
+from keras_khyper.layers.kernel_layers import (
+    SCALINGS,
+    KernelLayer,
+    KShotKernel,
     SharedKernel,
 )
 from keras_khyper.layers.operations import (
@@ -43,6 +46,7 @@ from keras_khyper.layers.universal_inverted_bottleneck import (
 
 __all__ = [
     "OPERATIONS",
+    "SCALINGS",
     "ArchitectureEncoder",
     "BottleneckOperation",
     "ClassificationHead",
@@ -52,7 +56,7 @@ __all__ = [
     "GeneratedDepthwiseConv2D",
     "KShotHypernetKernel",
     "KShotKernel",
-    "KernelGenerator",
+    "KernelLayer",
     "MixerBlock",
     "MixtureRoute",
     "Operation",

@@ -1,4 +1,4 @@
-"""The encoders that all weight generators of a supernet share.
+"""The encoders that all kernel layers of a supernet share.
 
 Shapes: ``S`` subnets, ``D`` decisions, ``K`` candidates, ``R`` rank (also the
 number of tokens), ``N`` shots.
@@ -9,7 +9,7 @@ import math
 import keras
 from keras import layers, ops
 
-from keras_khyper.layers.kernel_generators import check_scaling
+from keras_khyper.layers.kernel_layers import check_scaling
 
 
 @keras.saving.register_keras_serializable(package="keras_khyper")
@@ -198,9 +198,7 @@ class ArchitectureEncoder(CoefficientEncoder):
     >>> features, coefficients = encoder(space.encode(archs))
     """
 
-    def __init__(
-        self, rank=32, num_shots=64, num_blocks=2, scaling="orthogonal", **kwargs
-    ):
+    def __init__(self, rank, num_shots, num_blocks=2, scaling="orthogonal", **kwargs):
         super().__init__(num_shots, scaling, **kwargs)
         self.rank = rank
         self.num_blocks = num_blocks

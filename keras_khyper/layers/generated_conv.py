@@ -1,4 +1,4 @@
-"""Convolution whose kernel comes from a generator.
+"""Convolutions whose kernels come from a kernel layer.
 
 Shapes: ``B`` batch, ``H W`` space, ``k`` kernel size, ``I O`` channels in and
 out, ``S`` subnets, ``N`` shots, ``R`` rank.
@@ -8,8 +8,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_khyper.layers.kernel_generators import KShotHypernetKernel
-
 
 @keras.saving.register_keras_serializable(package="keras_khyper")
 class GeneratedConv2D(keras.layers.Layer):
@@ -18,11 +16,10 @@ class GeneratedConv2D(keras.layers.Layer):
     Args:
         filters: O, the number of output channels.
         kernel_size: k, an odd integer.
+        kernel_layer: A `KernelLayer`, which makes the kernel. Convolutions may
+            share one.
         strides: 1 or 2.
-        generator: A `KernelGenerator`. None makes a `KShotHypernetKernel` whose
-            rank and number of shots are taken from the first call's features
-            and coefficients.
-        index: Which kernel of a generator that makes several, and that other
+        index: Which kernel of a layer that makes several, and that other
             convolutions share, belongs to this one.
         **kwargs: Passed to `keras.layers.Layer`.
 
@@ -40,37 +37,34 @@ class GeneratedConv2D(keras.layers.Layer):
         ValueError: ``kernel_size`` is even.
 
     Example:
-    >>> conv = kk.layers.GeneratedConv2D(64, 3)
+    >>> generator = kk.generators.KShotHypernet(rank=32, num_shots=64)
+    >>> features, coefficients = generator.make_encoder()(arch_encoding)
+    >>> conv = kk.layers.GeneratedConv2D(64, 3, generator.make_kernel_layer())
     >>> y = conv(x, features[0], coefficients[0])
     """
 
     def __init__(
-        self,
-        filters,
-        kernel_size,
-        strides=1,
-        generator=None,
-        index=None,
-        **kwargs,
+        self, filters, kernel_size, kernel_layer, strides=1, index=None, **kwargs
     ):
         if kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd. Received: {kernel_size=}")
-        # The generator computes in float32; only the kernel is cast.
+        # The kernel layer computes in float32; only the kernel is cast.
         kwargs.setdefault("autocast", False)
         super().__init__(**kwargs)
         self.filters = filters
         self.kernel_size = kernel_size
+        self.kernel_layer = kernel_layer
         self.strides = strides
-        self.generator = generator
         self.index = index
 
     def build(self, inputs_shape, features_shape=None, coefficients_shape=None):
-        """Build the generator for the kernel [k, k, I, O]."""
-        if self.generator is None:
-            self.generator = _default_generator(features_shape, coefficients_shape)
-        if not self.generator.built:
-            size = self.kernel_size
-            self.generator.build((size, size, inputs_shape[-1], self.filters))
+        """Build the kernel layer for the kernel [k, k, I, O]."""
+        del features_shape, coefficients_shape
+        self._build_kernel((inputs_shape[-1], self.filters))
+
+    def _build_kernel(self, channels):
+        if not self.kernel_layer.built:
+            self.kernel_layer.build((self.kernel_size, self.kernel_size, *channels))
 
     def call(self, inputs, features=None, coefficients=None):
         """Convolve with the kernel of one architecture."""
@@ -83,7 +77,7 @@ class GeneratedConv2D(keras.layers.Layer):
 
     def kernels(self, features=None, coefficients=None):
         """Return the kernels [S, k, k, I, O] of S architectures."""
-        return self.generator.call(features, coefficients, self.index)
+        return self.kernel_layer.call(features, coefficients, self.index)
 
     def centre(self, kernel, size):
         """Return ``kernel`` [k, k, I, O] with zeros around its centre.
@@ -131,20 +125,16 @@ class GeneratedConv2D(keras.layers.Layer):
             **super().get_config(),
             "filters": self.filters,
             "kernel_size": self.kernel_size,
+            "kernel_layer": keras.saving.serialize_keras_object(self.kernel_layer),
             "strides": self.strides,
-            "generator": keras.saving.serialize_keras_object(self.generator),
             "index": self.index,
         }
 
     @classmethod
     def from_config(cls, config):
         """Make the layer from `get_config`."""
-        config = dict(config)
-        if config["generator"] is not None:
-            config["generator"] = keras.saving.deserialize_keras_object(
-                config["generator"]
-            )
-        return cls(**config)
+        layer = keras.saving.deserialize_keras_object(config["kernel_layer"])
+        return cls(**{**config, "kernel_layer": layer})
 
 
 @keras.saving.register_keras_serializable(package="keras_khyper")
@@ -154,8 +144,8 @@ class GeneratedDepthwiseConv2D(GeneratedConv2D):
     Args:
         filters: C, channels in and out.
         kernel_size: k, an odd integer.
+        kernel_layer: A `KernelLayer` with ``depthwise=True``.
         strides: 1 or 2.
-        generator: A `KernelGenerator` with ``depthwise=True``.
         **kwargs: Passed to `GeneratedConv2D`.
 
     Call arguments: as of `GeneratedConv2D`. The kernel is [k, k, C, 1].
@@ -166,40 +156,23 @@ class GeneratedDepthwiseConv2D(GeneratedConv2D):
         ValueError: ``kernel_size`` is even or the input has other channels.
 
     Example:
-    >>> generator = kk.layers.KShotHypernetKernel(32, 64, depthwise=True)
-    >>> conv = kk.layers.GeneratedDepthwiseConv2D(96, 5, generator=generator)
+    >>> layer = kk.layers.KShotHypernetKernel(32, 64, depthwise=True)
+    >>> conv = kk.layers.GeneratedDepthwiseConv2D(96, 5, layer)
     >>> y = conv(x, features[0], coefficients[0])
     """
 
     def build(self, inputs_shape, features_shape=None, coefficients_shape=None):
-        """Build the generator for the kernel [k, k, C, 1]."""
+        """Build the kernel layer for the kernel [k, k, C, 1]."""
+        del features_shape, coefficients_shape
         if inputs_shape[-1] != self.filters:
             raise ValueError(
                 "A depthwise convolution has one filter for each channel, so it needs "
                 f"as many filters. Received: filters={self.filters}, {inputs_shape=}"
             )
-        if self.generator is None:
-            self.generator = _default_generator(
-                features_shape, coefficients_shape, depthwise=True
-            )
-        if not self.generator.built:
-            size = self.kernel_size
-            self.generator.build((size, size, self.filters, 1))
+        self._build_kernel((self.filters, 1))
 
     def _conv(self, x, kernel, **options):
         return ops.depthwise_conv(x, kernel, **options)
-
-
-def _default_generator(features_shape, coefficients_shape, **options):
-    if features_shape is None or coefficients_shape is None:
-        raise ValueError(
-            "Without a generator, rank and shots are taken from features and "
-            "coefficients, so both must be passed. Received: "
-            f"{features_shape=}, {coefficients_shape=}"
-        )
-    return KShotHypernetKernel(
-        rank=features_shape[-1], num_shots=coefficients_shape[-1], **options
-    )
 
 
 def _convolve_1x1(x, kernel):

@@ -96,17 +96,17 @@ class ReLUConvBN(Operation):
     Args:
         channels: C, in and out.
         kernel_size: k.
-        generator: A `KernelGenerator`.
-        index: Which of the generator's kernels, if it makes several.
+        kernel_layer: A `KernelLayer`.
+        index: Which of the layer's kernels, if it makes several.
         **kwargs: Passed to `keras.layers.Layer`.
     """
 
-    def __init__(self, channels, kernel_size, generator, index=None, **kwargs):
+    def __init__(self, channels, kernel_size, kernel_layer, index=None, **kwargs):
         super().__init__(**kwargs)
         self.conv = GeneratedConv2D(
             channels,
             kernel_size,
-            generator=generator,
+            kernel_layer,
             index=index,
             name=f"{self.name}_conv",
         )
@@ -139,31 +139,32 @@ class ReLUConvBN(Operation):
         return route.norm_joined([operation.bn for operation in operations], y, weights)
 
 
-# name -> function of (channels, generator, index, name) that makes an operation;
-# generator is a function that returns the kernel generator of all edges.
+# name -> function of (channels, kernel_layer, index, name) that makes an operation;
+# kernel_layer is a function that returns the kernel layer of all edges.
 OPERATIONS = {
-    "none": lambda channels, generator, index, name: Zero(name=name),
-    "skip_connect": lambda channels, generator, index, name: Identity(name=name),
-    "nor_conv_1x1": lambda channels, generator, index, name: ReLUConvBN(
-        channels, 1, generator(), index, name=name
+    "none": lambda channels, kernel_layer, index, name: Zero(name=name),
+    "skip_connect": lambda channels, kernel_layer, index, name: Identity(name=name),
+    "nor_conv_1x1": lambda channels, kernel_layer, index, name: ReLUConvBN(
+        channels, 1, kernel_layer(), index, name=name
     ),
-    "nor_conv_3x3": lambda channels, generator, index, name: ReLUConvBN(
-        channels, 3, generator(), index, name=name
+    "nor_conv_3x3": lambda channels, kernel_layer, index, name: ReLUConvBN(
+        channels, 3, kernel_layer(), index, name=name
     ),
-    "avg_pool_3x3": lambda channels, generator, index, name: AveragePool3x3(name=name),
+    "avg_pool_3x3": lambda channels, kernel_layer, index, name: AveragePool3x3(
+        name=name
+    ),
 }
 
 
 def make_operations(operation, channels, generator, names):
     """Make a candidate operation once per edge of a cell.
 
-    Their kernels come from one generator, made only where there are any.
+    Their kernels come from one layer, made only where there are any.
 
     Args:
         operation: A key of `OPERATIONS`.
         channels: C, in and out.
-        generator: Function of the number of kernels that makes a
-            `KernelGenerator`.
+        generator: A `keras_khyper.generators.Generator`.
         names: The names of the E layers.
 
     Returns:
@@ -176,7 +177,7 @@ def make_operations(operation, channels, generator, names):
         raise ValueError(
             f"operation must be one of {sorted(OPERATIONS)}. Received: {operation=}"
         )
-    shared = functools.cache(functools.partial(generator, len(names)))
+    shared = functools.cache(functools.partial(generator.make_kernel_layer, len(names)))
     return [
         OPERATIONS[operation](channels, shared, index, name)
         for index, name in enumerate(names)
@@ -190,8 +191,7 @@ class SearchableCell(layers.Layer):
         operations: Names of the K candidates of every edge.
         edges: Tuple of D pairs (i, j): decision d lies on edge i -> j.
         channels: C, in and out.
-        generator: Function of the number of kernels that makes a
-            `KernelGenerator`.
+        generator: A `keras_khyper.generators.Generator`.
         **kwargs: Passed to `keras.layers.Layer`.
 
     Input shape: [B, H, W, C] (or what the route carries). Output: the same.
@@ -250,7 +250,7 @@ class ResidualReduction(layers.Layer):
 
     Args:
         channels: Output channels.
-        generator: Function of no arguments that makes a `KernelGenerator`.
+        generator: A `keras_khyper.generators.Generator`.
         **kwargs: Passed to `keras.layers.Layer`.
 
     Input shape: [B, H, W, C]. Output shape: [B, H/2, W/2, channels].
@@ -264,8 +264,8 @@ class ResidualReduction(layers.Layer):
             GeneratedConv2D(
                 conv.filters,
                 conv.kernel_size,
+                generator.make_kernel_layer(),
                 conv.strides,
-                generator=generator(),
                 name=f"{name}_{conv.name}",
             )
             for conv in reduction_convolutions(channels)

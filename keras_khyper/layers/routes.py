@@ -52,7 +52,7 @@ class Route:
         self.kernels = {}  # id of a convolution -> the kernel made ahead for it
 
     def generate(self, edge_operations):
-        """Make ahead the kernels that all edges of a cell get from one generator.
+        """Make ahead the kernels that all edges of a cell get from one layer.
 
         Args:
             edge_operations: E lists of K operations; edge e is decision e.
@@ -64,7 +64,7 @@ class Route:
                 if convs[0].index is None:
                     continue
                 encodings = self._edge_encodings(candidate, len(convs))
-                kernels = ops.unstack(convs[0].generator.call(*encodings))
+                kernels = ops.unstack(convs[0].kernel_layer.call(*encodings))
                 for conv in convs:
                     self.kernels[id(conv)] = kernels[conv.index]
 
@@ -248,7 +248,9 @@ class SwitchRoute(Route):
             if id(conv) in self.kernels
         ]
         stacked = {
-            id(weight) for conv in ahead for weight in conv.generator.trainable_weights
+            id(weight)
+            for conv in ahead
+            for weight in conv.kernel_layer.trainable_weights
         }
         variables = [
             [v for v in operation.trainable_variables if id(v) not in stacked]
@@ -394,7 +396,7 @@ class FairRoute(Route):
     def conv(self, layer, x):
         """Convolve each subnet's tensor with its own kernel of full size."""
         kernels = layer.kernels(self.features, self.coefficients)
-        if not layer.generator.depends_on_arch:
+        if not layer.kernel_layer.depends_on_arch:
             shared = ops.squeeze(kernels, axis=0)
             return self.map(lambda part: layer.convolve(part, shared), x)
         if self._is_shared(x):

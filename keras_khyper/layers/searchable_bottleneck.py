@@ -26,19 +26,19 @@ class BottleneckOperation(Operation):
     Args:
         block: The `UIBBlock` at its largest size.
         decision: Index of the block.
-        generator: Function of a part's name and of ``depthwise`` that makes a
-            `KernelGenerator`.
+        kernel_layer_of: Function of a part's name and of ``depthwise`` that returns
+            a `KernelLayer`.
         **kwargs: Passed to `keras.layers.Layer`.
 
     Input shape: [B, H, W, I]. Output shape: [B, ceil(H / strides),
     ceil(W / strides), O].
     """
 
-    def __init__(self, block, decision, generator, **kwargs):
+    def __init__(self, block, decision, kernel_layer_of, **kwargs):
         super().__init__(**kwargs)
         self.block = block
         self.decision = decision
-        self._generator = generator
+        self._kernel_layer_of = kernel_layer_of
         self.parts = []  # the block's convolutions, known once it is built
         self.convs = {}
         self.norms = {}
@@ -54,9 +54,9 @@ class BottleneckOperation(Operation):
         for part in self.parts:
             make = GeneratedDepthwiseConv2D if part.depthwise else GeneratedConv2D
             name = f"{self.name}_{part.name}"
-            generator = self._generator(part.name, part.depthwise)
+            kernel_layer = self._kernel_layer_of(part.name, part.depthwise)
             conv = make(
-                part.filters, part.kernel_size, part.strides, generator, name=name
+                part.filters, part.kernel_size, kernel_layer, part.strides, name=name
             )
             conv.build((*input_shape[:-1], part.in_channels))
             norm = SubnetBatchNormalization(name=f"{name}_bn")
@@ -105,8 +105,8 @@ class SearchableBottleneck(layers.Layer):
         kernel_size: Largest size of depthwise kernels.
         expansion_ratio: Expanded over input channels.
         strides: 1 or 2.
-        generator: Function of ``depthwise`` that makes a `KernelGenerator`.
-        share_kernels: Whether the structures share the generators of their parts
+        generator: A `keras_khyper.generators.Generator`.
+        share_kernels: Whether the structures share the kernel layers of their parts
             (expansion, projection, depthwise kernels); each has BatchNorm of its own.
         **kwargs: Passed to `keras.layers.Layer`.
 
@@ -142,9 +142,9 @@ class SearchableBottleneck(layers.Layer):
 
         def make(part, depthwise):
             if not share_kernels:
-                return generator(depthwise=depthwise)
+                return generator.make_kernel_layer(depthwise=depthwise)
             if part not in shared:
-                shared[part] = generator(depthwise=depthwise)
+                shared[part] = generator.make_kernel_layer(depthwise=depthwise)
             return shared[part]
 
         # In the order of STRUCTURES.

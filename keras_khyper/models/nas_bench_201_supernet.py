@@ -35,10 +35,7 @@ class NASBench201Supernet(Supernet):
         num_classes: Y.
         channels: C of the first stage (16 in the benchmark).
         num_cells: Cells per stage (5 in the benchmark).
-        generator: A kernel generator's name, see `Supernet`.
-        rank: Rank of the generators (h in the paper).
-        num_shots: Size of the weight dictionaries (N in the paper).
-        scaling: How generators start, see `KShotHypernetKernel`.
+        generator: What makes encoder and kernels, see `Supernet`.
         seed: Seed of the samplers' random state.
         **kwargs: Passed to `keras.Model`.
 
@@ -60,22 +57,17 @@ class NASBench201Supernet(Supernet):
         channels=16,
         num_cells=5,
         generator="kshot_hypernet",
-        rank=32,
-        num_shots=64,
-        scaling="orthogonal",
         seed=None,
         **kwargs,
     ):
-        super().__init__(
-            NASBench201(), generator, rank, num_shots, scaling, seed, **kwargs
-        )
+        super().__init__(NASBench201(), generator, seed, **kwargs)
         self.num_classes = num_classes
         self.channels = channels
         self.num_cells = num_cells
-        generator = self.make_generator
         stem = stem_convolution(channels)
+        kernel_layer = self.generator.make_kernel_layer()
         self.stem_conv = GeneratedConv2D(
-            stem.filters, stem.kernel_size, generator=generator(), name="stem_conv"
+            stem.filters, stem.kernel_size, kernel_layer, name="stem_conv"
         )
         self.stem_bn = SubnetBatchNormalization(name="stem_bn")
         self.blocks = []
@@ -83,9 +75,11 @@ class NASBench201Supernet(Supernet):
         for block in nas_bench_201_blocks(channels, num_cells):
             width, name = block.channels, block.name
             if block.is_reduction:
-                layer = ResidualReduction(width, generator, name=name)
+                layer = ResidualReduction(width, self.generator, name=name)
             else:
-                layer = SearchableCell(operations, edges, width, generator, name=name)
+                layer = SearchableCell(
+                    operations, edges, width, self.generator, name=name
+                )
             self.blocks.append(layer)
         self.head_bn = SubnetBatchNormalization(name="head_bn")
         self.classifier = keras.layers.Dense(num_classes, name="classifier")
@@ -183,9 +177,6 @@ class NASBench201Supernet(Supernet):
         return {
             **super().get_config(),
             **self._sizes(),
-            "generator": self.generator,
-            "rank": self.rank,
-            "num_shots": self.num_shots,
-            "scaling": self.scaling,
+            "generator": keras.saving.serialize_keras_object(self.generator),
             "seed": self.seed,
         }

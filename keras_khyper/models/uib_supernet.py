@@ -23,7 +23,7 @@ class UIBSupernet(Supernet):
     """All networks of a `UIBSpace` in one (paper §4.2, appendix A.1 and A.3).
 
     3x3 convolution, BatchNorm, ReLU, the blocks, MobileNetV3's head. Each block has
-    four structures, ExtraDW, IB, ConvNext and FFN, with kernel generators and
+    four structures, ExtraDW, IB, ConvNext and FFN, with kernel layers and
     BatchNorm of their own. All but the classifier is generated.
 
     The teacher is the network of the largest size, whose blocks mix their structures
@@ -44,12 +44,9 @@ class UIBSupernet(Supernet):
         num_classes: Y.
         space: A `UIBSpace`; the paper's by default.
         dropout_rate: Share of the head's features dropped while the teacher trains.
-        share_kernels: Whether the structures of a block share the generators of
+        share_kernels: Whether the structures of a block share the layers that make
             their expansion, projection and depthwise kernels.
-        generator: A kernel generator's name, see `Supernet`.
-        rank: Rank of the generators (h in the paper).
-        num_shots: Size of the weight dictionaries (N in the paper).
-        scaling: How generators start, see `KShotHypernetKernel`.
+        generator: What makes encoder and kernels, see `Supernet`.
         seed: Seed of the samplers' and dropout's random states.
         **kwargs: Passed to `keras.Model`.
 
@@ -64,7 +61,8 @@ class UIBSupernet(Supernet):
     ...      kk.spaces.UIBStage([32, 40], [2, 3], strides=2)],
     ...     stem_channels=16, head_channels=(96, 128), stem_strides=1,
     ... )
-    >>> supernet = kk.models.UIBSupernet(10, space, rank=16, num_shots=16)
+    >>> generator = kk.generators.KShotHypernet(rank=16, num_shots=16)
+    >>> supernet = kk.models.UIBSupernet(10, space, generator=generator)
     >>> supernet.build((None, 32, 32, 3))
     >>> supernet.compile("sgd", sampler="focus_fair")
     >>> logits = supernet(images)                                # teacher
@@ -78,16 +76,13 @@ class UIBSupernet(Supernet):
         dropout_rate=0.2,
         share_kernels=False,
         generator="kshot_hypernet",
-        rank=32,
-        num_shots=64,
-        scaling="orthogonal",
         seed=None,
         **kwargs,
     ):
         space = UIBSpace() if space is None else space
         if not isinstance(space, UIBSpace):
             raise TypeError(f"space must be a UIBSpace. Received: space={space!r}")
-        super().__init__(space, generator, rank, num_shots, scaling, seed, **kwargs)
+        super().__init__(space, generator, seed, **kwargs)
         self.num_classes = num_classes
         self.dropout_rate = dropout_rate
         self.share_kernels = share_kernels
@@ -104,9 +99,9 @@ class UIBSupernet(Supernet):
         self.classifier = keras.layers.Dense(num_classes, name="head_classifier")
 
     def _conv(self, conv, name):
-        generator = self.make_generator()
+        kernel_layer = self.generator.make_kernel_layer()
         return GeneratedConv2D(
-            conv.filters, conv.kernel_size, conv.strides, generator, name=name
+            conv.filters, conv.kernel_size, kernel_layer, conv.strides, name=name
         )
 
     def _make_blocks(self):
@@ -123,7 +118,7 @@ class UIBSupernet(Supernet):
                 max(space.kernel_sizes),
                 block.expansion_ratio,
                 block.strides,
-                self.make_generator,
+                self.generator,
                 self.share_kernels,
                 name=block.name,
             )
@@ -276,10 +271,7 @@ class UIBSupernet(Supernet):
             "space": self.space.get_config(),
             "dropout_rate": self.dropout_rate,
             "share_kernels": self.share_kernels,
-            "generator": self.generator,
-            "rank": self.rank,
-            "num_shots": self.num_shots,
-            "scaling": self.scaling,
+            "generator": keras.saving.serialize_keras_object(self.generator),
             "seed": self.seed,
         }
 

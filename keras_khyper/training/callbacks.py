@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from keras_khyper import backend
-from keras_khyper.layers.kernel_generators import KernelGenerator
+from keras_khyper.layers.kernel_layers import KernelLayer
 
 
 class CoefficientWarmup(keras.callbacks.Callback):
@@ -39,9 +39,9 @@ class CoefficientWarmup(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         """Set the temperature of this epoch."""
         del logs
-        if self.model.encoder is not None:
-            temperature = np.inf if epoch < self.epochs else 1.0
-            self.model.encoder.coefficient_temperature.assign(temperature)
+        temperature = _temperature_of(self.model)
+        if temperature is not None:
+            temperature.assign(np.inf if epoch < self.epochs else 1.0)
 
 
 class CoefficientTemperatureAnnealing(keras.callbacks.Callback):
@@ -92,7 +92,8 @@ class CoefficientTemperatureAnnealing(keras.callbacks.Callback):
         return self.start + (self.end - self.start) * min(1.0, progress)
 
     def _set(self, batch):
-        if self.model.encoder is None:
+        temperature = _temperature_of(self.model)
+        if temperature is None:
             return
         steps = self.params.get("steps")
         if not steps:
@@ -100,9 +101,7 @@ class CoefficientTemperatureAnnealing(keras.callbacks.Callback):
                 "Annealing per step needs a data set of known length. Received: "
                 f"steps={steps}"
             )
-        self.model.encoder.coefficient_temperature.assign(
-            self.temperature(self._epoch, batch, steps)
-        )
+        temperature.assign(self.temperature(self._epoch, batch, steps))
 
 
 class AtomicBackup(keras.callbacks.BackupAndRestore):
@@ -202,32 +201,38 @@ class GeneratorDiagnostics(keras.callbacks.Callback):
         archs = space.sample(self.num_archs, seed=self.seed)
         encoding = self.model.encode_archs(archs)
         features, coefficients = self.model.encode(encoding)
-        logs["coefficient_entropy"] = _entropy(ops.convert_to_numpy(coefficients))
+        if coefficients is not None:
+            logs["coefficient_entropy"] = _entropy(ops.convert_to_numpy(coefficients))
         distances = [
             distance
-            for generator in self._generators()
-            for distance in _distances(generator, features, coefficients)
+            for layer in self._kernel_layers()
+            for distance in _distances(layer, features, coefficients)
         ]
         logs["kernel_distance"] = float(np.mean(distances))
 
-    def _generators(self):
+    def _kernel_layers(self):
         return [
             layer
             for layer in self.model._flatten_layers()
-            if isinstance(layer, KernelGenerator) and layer.depends_on_arch
+            if isinstance(layer, KernelLayer) and layer.depends_on_arch
         ]
 
     def _groups(self):
-        def of_generators(name):
-            generators = self._generators()
-            return [getattr(g, name) for g in generators if hasattr(g, name)]
+        def weights(name):
+            layers = self._kernel_layers()
+            return [getattr(layer, name) for layer in layers if hasattr(layer, name)]
 
         encoder = self.model.encoder
         return {
-            "dictionary": of_generators("dictionary"),
-            "basis": of_generators("basis"),
+            "dictionary": weights("dictionary"),
+            "basis": weights("basis"),
             "encoder": [] if encoder is None else encoder.trainable_variables,
         }
+
+
+def _temperature_of(supernet):
+    # None where kernels mix nothing, or a generator's encoder has no temperature.
+    return getattr(supernet.encoder, "coefficient_temperature", None)
 
 
 def _values(variables):
@@ -241,12 +246,13 @@ def _entropy(coefficients):
     return float(-(shares * np.log(np.maximum(shares, 1e-12))).sum(axis=-1).mean())
 
 
-def _distances(generator, features, coefficients):
+def _distances(kernel_layer, features, coefficients):
     """Relative distances between the kernels of one architecture and the next."""
     distances = []
-    for index in range(generator.num_kernels or 1):
-        index = index if generator.stack_shape else None
-        kernels = ops.convert_to_numpy(generator.call(features, coefficients, index))
+    for index in range(kernel_layer.num_kernels or 1):
+        index = index if kernel_layer.stack_shape else None
+        kernels = kernel_layer.call(features, coefficients, index)
+        kernels = ops.convert_to_numpy(kernels)
         flat = kernels.reshape(len(kernels), -1)
         differences = np.linalg.norm(flat[1:] - flat[:-1], axis=1)
         distances.extend(differences / np.linalg.norm(flat[1:], axis=1))

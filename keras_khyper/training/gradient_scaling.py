@@ -1,7 +1,7 @@
 """How far each weight moves: as its users want on average.
 
 Shapes: ``S`` subnets, ``D`` decisions, ``K`` candidates, ``E`` kernels of one
-generator, ``U`` different sets of candidates that weights serve.
+layer, ``U`` different sets of candidates that weights serve.
 """
 
 import numpy as np
@@ -106,10 +106,10 @@ class CandidateWeights:
 def _weights(operation):
     # (weight, index in its stack, size of the stack) of an operation's weights.
     stacked = {
-        id(weight): (conv.index, conv.generator.num_kernels)
+        id(weight): (conv.index, conv.kernel_layer.num_kernels)
         for conv in operation.convolutions
         if conv.index is not None
-        for weight in conv.generator.trainable_weights
+        for weight in conv.kernel_layer.trainable_weights
     }
     for weight in operation.trainable_variables:
         yield weight, *stacked.get(id(weight), (0, 1))

@@ -8,9 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_khyper import backend
-from keras_khyper.layers.architecture_encoder import ArchitectureEncoder, SimplexNet
-from keras_khyper.layers.kernel_generators import make_generator
+from keras_khyper import backend, generators
 from keras_khyper.layers.norm_statistics import (
     BatchStatistics,
     GivenStatistics,
@@ -36,8 +34,8 @@ class Supernet(ArchitectureMeaning, backend.SupernetTrainer, keras.Model):
 
     Called without ``arch`` it is the teacher, the mixture of all candidates
     (paper Eq. 5); with ``arch`` it is one subnet. `fit` runs Algorithm 1.
-    Subclasses make their layers in ``__init__`` (convolutions through
-    `make_generator`), build them in ``build`` after ``super().build``, and
+    Subclasses make their layers in ``__init__`` (kernel layers of convolutions
+    through ``generator``), build them in ``build`` after ``super().build``, and
     write the body once in ``body(x, route)``, where the route chooses
     candidates, kernels and BatchNorm statistics. To deploy subnets they also
     define `static_network` and `deployed_layers`. A space whose architectures are
@@ -46,13 +44,8 @@ class Supernet(ArchitectureMeaning, backend.SupernetTrainer, keras.Model):
     Args:
         space: A `keras_khyper.spaces.SearchSpace`, or what has its methods
             `validate` and `pack`.
-        generator: Name of the kernel generator: ``"kshot_hypernet"``,
-            ``"hypernet"`` (without shots), ``"kshot"`` (N whole kernels),
-            ``"shared"`` (plain weight sharing) or ``"residual_kshot_hypernet"`` (a
-            shared kernel and a part that depends on the architecture).
-        rank: Rank of the generators (h in the paper).
-        num_shots: Size of the weight dictionaries (N in the paper).
-        scaling: How generators start, see `KShotHypernetKernel`.
+        generator: What makes encoder and kernels: a `keras_khyper.generators.Generator`
+            or its class, name or configuration, see `keras_khyper.generators.get`.
         seed: Seed of the samplers' random state.
         **kwargs: Passed to `keras.Model`.
 
@@ -74,23 +67,17 @@ class Supernet(ArchitectureMeaning, backend.SupernetTrainer, keras.Model):
         self,
         space,
         generator="kshot_hypernet",
-        rank=32,
-        num_shots=64,
-        scaling="orthogonal",
         seed=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
         self.space = space
-        self.generator = generator
-        self.rank = rank
-        self.num_shots = num_shots
-        self.scaling = scaling
+        self.generator = generators.get(generator)
         self.seed = seed
         self.image_shape = None
         self._candidate_weights = None
         self.seed_generator = keras.random.SeedGenerator(seed)
-        self.encoder = self._make_encoder()
+        self.encoder = self.generator.make_encoder()
         self.subnet_loss_metric = keras.metrics.Mean(name="subnet_loss")
         self.subnet_accuracy_metric = keras.metrics.Mean(name="subnet_accuracy")
 
@@ -114,27 +101,6 @@ class Supernet(ArchitectureMeaning, backend.SupernetTrainer, keras.Model):
                 f"Received: {name=}"
             )
         return supernet
-
-    def make_generator(self, num_kernels=None, depthwise=False):
-        """Make the kernel generator of one convolution, or of E alike."""
-        return make_generator(
-            self.generator,
-            self.rank,
-            self.num_shots,
-            self.scaling,
-            num_kernels,
-            depthwise,
-        )
-
-    def _make_encoder(self):
-        # What the generators read, and nothing where they read nothing.
-        probe = self.make_generator()
-        options = {"scaling": self.scaling, "name": "encoder"}
-        if probe.uses_features:
-            return ArchitectureEncoder(self.rank, probe.num_shots, **options)
-        if probe.uses_coefficients:
-            return SimplexNet(probe.num_shots, **options)
-        return None
 
     def build(self, input_shape):
         """Create beta and build the encoder."""

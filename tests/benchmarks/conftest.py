@@ -1,6 +1,7 @@
-"""The benchmarks are scripts; their folder is made importable."""
+"""The benchmarks are scripts; their folders are made importable."""
 
 import pathlib
 import sys
 
-sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "benchmarks"))
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path += [str(ROOT / "benchmarks"), str(ROOT / "common")]

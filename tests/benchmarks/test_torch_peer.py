@@ -50,7 +50,7 @@ def paired_weights(supernet, peer):
     pairs = {"beta": (supernet.arch_logits, peer.beta)}
 
     def add_conv(name, ours, theirs):
-        kernel = ours.generator.kernel
+        kernel = ours.kernel_layer.kernel
         row = kernel if ours.index is None else Row(kernel, ours.index)
         pairs[f"{name}_kernel"] = (row, theirs.weight)
 

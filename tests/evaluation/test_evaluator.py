@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_khyper import Supernet
+from keras_khyper import Supernet, generators
 from keras_khyper.evaluation import SubnetEvaluator
 from keras_khyper.layers import PathRoute, SearchableCell, SubnetBatchNormalization
 from keras_khyper.spaces import SearchSpace
@@ -20,10 +20,12 @@ class CellSupernet(Supernet):
 
     def __init__(self, **kwargs):
         super().__init__(
-            SearchSpace(len(EDGES), OPERATIONS), rank=3, num_shots=2, **kwargs
+            SearchSpace(len(EDGES), OPERATIONS),
+            generators.KShotHypernet(3, 2),
+            **kwargs,
         )
         self.cell = SearchableCell(
-            OPERATIONS, EDGES, SHAPE[-1], self.make_generator, name="cell"
+            OPERATIONS, EDGES, SHAPE[-1], self.generator, name="cell"
         )
         self.bn = SubnetBatchNormalization(name="bn")
         self.classifier = keras.layers.Dense(4, name="classifier")

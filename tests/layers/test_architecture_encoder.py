@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_khyper import backend
 from keras_khyper.layers import ArchitectureEncoder, CoefficientAttention, MixerBlock
-from keras_khyper.layers.kernel_generators import SCALINGS
+from keras_khyper.layers.kernel_layers import SCALINGS
 from keras_khyper.spaces import NASBench201
 
 RANK, SHOTS, D, K = 6, 9, 6, 5

@@ -48,17 +48,17 @@ def arrays():
 def test_call_is_the_explicit_convolution_with_the_explicit_kernel(
     arrays, kernel_size, strides
 ):
-    conv = GeneratedConv2D(7, kernel_size, strides)
+    conv = GeneratedConv2D(7, kernel_size, KShotHypernetKernel(4, 5), strides)
     output = to_numpy(conv(*arrays.values()))
-    dictionary = to_numpy(conv.generator.dictionary)
-    basis = to_numpy(conv.generator.basis)
+    dictionary = to_numpy(conv.kernel_layer.dictionary)
+    basis = to_numpy(conv.kernel_layer.basis)
     x, features, coefficients = (array.astype("float64") for array in arrays.values())
     flat = sum(
         weight * (matrix @ features @ basis)
         for weight, matrix in zip(coefficients, dictionary, strict=True)
     )  # [I, k*k*O]
     kernel = flat.reshape(3, kernel_size, kernel_size, 7).transpose(1, 2, 0, 3)
-    # The default scaling's gain, see test_kernel_generators.py.
+    # The default scaling's gain, see test_kernel_layers.py.
     size = kernel_size * kernel_size
     kernel = kernel * np.sqrt(0.25 / (2 / (size * 3) * size * 7))
     expected = explicit_convolution(x, kernel, strides)
@@ -66,24 +66,17 @@ def test_call_is_the_explicit_convolution_with_the_explicit_kernel(
     assert conv.compute_output_shape(arrays["x"].shape) == expected.shape
 
 
-def test_rank_and_shots_are_inferred_from_the_first_call(arrays):
-    conv = GeneratedConv2D(7, 3)
-    conv(arrays["x"], arrays["features"][None], arrays["coefficients"][None])
-    assert (conv.generator.rank, conv.generator.num_shots) == (4, 5)
-    assert conv.count_params() == 3 * 4 * 5 + 4 * 3 * 3 * 7
-
-
 def test_one_architecture_may_have_a_leading_axis_or_not(arrays):
-    conv = GeneratedConv2D(7, 3)
+    conv = GeneratedConv2D(7, 3, KShotHypernetKernel(4, 5))
     flat = conv(*arrays.values())
     axis = conv(arrays["x"], arrays["features"][None], arrays["coefficients"][None])
     np.testing.assert_array_equal(to_numpy(flat), to_numpy(axis))
 
 
 def test_a_shared_kernel_needs_no_architecture(arrays):
-    conv = GeneratedConv2D(7, 3, strides=2, generator=SharedKernel())
+    conv = GeneratedConv2D(7, 3, SharedKernel(), strides=2)
     output = to_numpy(conv(arrays["x"]))
-    kernel = to_numpy(conv.generator.kernel)
+    kernel = to_numpy(conv.kernel_layer.kernel)
     expected = explicit_convolution(arrays["x"].astype("float64"), kernel, 2)
     np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-5)
 
@@ -94,10 +87,10 @@ def test_a_shared_kernel_needs_no_architecture(arrays):
 def test_a_depthwise_convolution_is_one_of_each_channel(
     arrays, kernel_size, strides, generated
 ):
-    generator = SharedKernel(depthwise=True)
+    kernel_layer = SharedKernel(depthwise=True)
     if generated:
-        generator = None
-    conv = GeneratedDepthwiseConv2D(3, kernel_size, strides, generator)
+        kernel_layer = KShotHypernetKernel(4, 5, depthwise=True)
+    conv = GeneratedDepthwiseConv2D(3, kernel_size, kernel_layer, strides)
     output = to_numpy(conv(*arrays.values()))
     rows = [arrays[name][None] for name in ("features", "coefficients")]
     kernel = to_numpy(conv.kernels(*map(ops.convert_to_tensor, rows)))[0]
@@ -119,13 +112,13 @@ def test_a_depthwise_convolution_is_one_of_each_channel(
 @pytest.mark.parametrize("strides", [1, 2])
 @pytest.mark.parametrize("layer", [GeneratedConv2D, GeneratedDepthwiseConv2D])
 def test_the_centre_of_a_kernel_is_the_smaller_convolution(arrays, strides, layer):
-    generator = SharedKernel(depthwise=layer is GeneratedDepthwiseConv2D)
-    conv = layer(3, 7, strides, generator)
+    kernel_layer = SharedKernel(depthwise=layer is GeneratedDepthwiseConv2D)
+    conv = layer(3, 7, kernel_layer, strides)
     conv.build(arrays["x"].shape)
     kernel = conv.kernels()[0]
     x = ops.convert_to_tensor(arrays["x"])
     for size in (1, 3, 5, 7):
-        small = layer(3, size, strides, generator)
+        small = layer(3, size, kernel_layer, strides)
         margin = (7 - size) // 2
         centre = kernel[margin : margin + size, margin : margin + size]
         np.testing.assert_allclose(
@@ -136,9 +129,7 @@ def test_the_centre_of_a_kernel_is_the_smaller_convolution(arrays, strides, laye
 
 
 def test_the_kernel_is_generated_in_float32_and_cast(arrays):
-    conv = GeneratedConv2D(
-        7, 3, generator=KShotHypernetKernel(4, 5), dtype="mixed_bfloat16"
-    )
+    conv = GeneratedConv2D(7, 3, KShotHypernetKernel(4, 5), dtype="mixed_bfloat16")
     output = conv(*arrays.values())
     kernels = conv.kernels(
         *(ops.convert_to_tensor(arrays[n][None]) for n in ("features", "coefficients"))
@@ -149,7 +140,7 @@ def test_the_kernel_is_generated_in_float32_and_cast(arrays):
 
 @pytest.mark.parametrize("called", [False, True])
 def test_config_round_trip(arrays, called):
-    conv = GeneratedConv2D(7, 3, strides=2, name="conv")
+    conv = GeneratedConv2D(7, 3, KShotHypernetKernel(4, 5), strides=2, name="conv")
     if called:
         output = conv(*arrays.values())
     copy = GeneratedConv2D.from_config(conv.get_config())
@@ -164,8 +155,6 @@ def test_config_round_trip(arrays, called):
 
 def test_errors(arrays):
     with pytest.raises(ValueError, match="odd. Received: kernel_size=2"):
-        GeneratedConv2D(4, 2)
-    with pytest.raises(ValueError, match="features_shape=None"):
-        GeneratedConv2D(4, 3)(arrays["x"])
+        GeneratedConv2D(4, 2, SharedKernel())
     with pytest.raises(ValueError, match="as many filters. Received: filters=4"):
-        GeneratedDepthwiseConv2D(4, 3)(*arrays.values())
+        GeneratedDepthwiseConv2D(4, 3, SharedKernel(depthwise=True))(arrays["x"])

@@ -4,18 +4,17 @@ import numpy as np
 import pytest
 from keras import ops
 
+from keras_khyper.generators import KShotHypernet, Shared
 from keras_khyper.layers import (
     OPERATIONS,
     FairRoute,
     GeneratedConv2D,
-    KShotHypernetKernel,
     MixtureRoute,
     Operation,
     PathRoute,
     ResidualReduction,
     Route,
     SearchableCell,
-    SharedKernel,
 )
 from keras_khyper.layers.norm_statistics import (
     BatchStatistics,
@@ -33,8 +32,7 @@ def to_numpy(x):
     return np.asarray(ops.convert_to_numpy(x), "float64")
 
 
-def make_hypernet(num_kernels=None):
-    return KShotHypernetKernel(RANK, SHOTS, "normalized", num_kernels=num_kernels)
+GENERATOR = KShotHypernet(RANK, SHOTS, "normalized")
 
 
 def randomise(layer, seed=0):
@@ -60,7 +58,7 @@ def tensors():
 
 @pytest.fixture(scope="module")
 def cell():
-    cell = SearchableCell(NAMES, EDGES, C, make_hypernet, name="cell")
+    cell = SearchableCell(NAMES, EDGES, C, GENERATOR, name="cell")
     cell.build((None, 4, 4, C))
     randomise(cell)
     return cell
@@ -69,7 +67,7 @@ def cell():
 @pytest.fixture(scope="module")
 def edge():
     """A cell of a single decision."""
-    edge = SearchableCell(NAMES, ((0, 1),), C, make_hypernet, name="edge")
+    edge = SearchableCell(NAMES, ((0, 1),), C, GENERATOR, name="edge")
     edge.build((None, 4, 4, C))
     randomise(edge)
     return edge
@@ -169,8 +167,8 @@ def explicit_norm(layer, x):
 
 
 def explicit_kernel(layer, features, coefficients):
-    dictionary = to_numpy(layer.generator.dictionary)
-    basis = to_numpy(layer.generator.basis)
+    dictionary = to_numpy(layer.kernel_layer.dictionary)
+    basis = to_numpy(layer.kernel_layer.basis)
     if layer.index is not None:
         dictionary, basis = dictionary[layer.index], basis[layer.index]
     mixed = np.einsum("n,nir->ir", coefficients, dictionary)
@@ -243,7 +241,7 @@ def test_zero_contributes_nothing_and_a_dead_cell_gives_zeros(cell, tensors):
     assert all(output.any() for output in outputs[1:])
 
 
-@pytest.mark.parametrize("generator", [make_hypernet, SharedKernel])
+@pytest.mark.parametrize("generator", [GENERATOR, Shared()])
 def test_the_reduction_equals_its_numpy_version_on_each_route(tensors, generator):
     block = ResidualReduction(2 * C, generator, name="reduction")
     block.build((None, 4, 4, C))
@@ -261,8 +259,8 @@ def test_the_reduction_equals_its_numpy_version_on_each_route(tensors, generator
     for slot in range(K):
         kernels = []
         for layer in (block.conv_a, block.conv_b, block.shortcut):
-            if generator is SharedKernel:
-                kernels.append(to_numpy(layer.generator.kernel))
+            if generator == Shared():
+                kernels.append(to_numpy(layer.kernel_layer.kernel))
             else:
                 features = to_numpy(tensors["features"])[slot]
                 coefficients = to_numpy(tensors["coefficients"])[slot]
@@ -280,7 +278,7 @@ def test_the_reduction_equals_its_numpy_version_on_each_route(tensors, generator
 
 def test_a_fair_route_convolves_each_subnets_own_tensor(tensors):
     """Outside the cells: one shared input, then K different ones."""
-    conv = GeneratedConv2D(C, 3, generator=make_hypernet())
+    conv = GeneratedConv2D(C, 3, GENERATOR.make_kernel_layer())
     conv.build((None, 4, 4, C))
     route = FairRoute(
         ops.convert_to_tensor(np.arange(K)[:, None], "int32"),
@@ -304,7 +302,7 @@ def test_a_fair_route_convolves_each_subnets_own_tensor(tensors):
 
 def test_errors(tensors):
     with pytest.raises(ValueError, match="operation must be one of"):
-        make_operations("max_pool", C, make_hypernet, ["op"])
+        make_operations("max_pool", C, GENERATOR, ["op"])
     with pytest.raises(TypeError, match="must define call"):
         Operation().call(tensors["x"], None)
     with pytest.raises(TypeError, match="must define send"):

@@ -16,7 +16,9 @@ INFO = {"mean": MEAN, "std": STD, "class_names": ["cat", "dog"], "data": "pets"}
 @pytest.fixture(scope="module")
 def supernet():
     keras.utils.set_random_seed(1)
-    supernet = kk.models.NASBench201Supernet(2, 2, 1, rank=2, num_shots=2)
+    supernet = kk.models.NASBench201Supernet(
+        2, 2, 1, kk.generators.KShotHypernet(rank=2, num_shots=2)
+    )
     supernet.build((None, 8, 8, 3))
     supernet.compile(keras.optimizers.SGD(0.1, momentum=0.9))
     for variable in supernet.trainable_variables:  # not as they start

@@ -161,7 +161,7 @@ def test_weights_of_masked_channels_get_no_gradient():
     allowed = {}
     for name, layer in layers.items():
         if name.startswith("stage"):
-            variable = getattr(layer, "generator", layer).trainable_variables[0]
+            variable = getattr(layer, "kernel_layer", layer).trainable_variables[0]
             shape = network.get_layer(name).weights[0].shape
             mask = np.zeros(variable.shape, bool)
             if len(shape) == 4:
@@ -177,7 +177,7 @@ def test_weights_of_masked_channels_get_no_gradient():
         for operation in block.operations
         for part in operation.convs
         for variable in (
-            operation.convs[part].generator.kernel,
+            operation.convs[part].kernel_layer.kernel,
             operation.norms[part].gamma,
         )
     ]
@@ -425,22 +425,22 @@ def test_the_config_builds_the_same_supernet(supernet):
     assert UIBSupernet().space == UIBSpace()
 
 
-def test_weight_count_of_the_generators():
+def test_weight_count_of_the_kernel_layers():
     """I*h*N + h*k*k*O each, C*h*N + h*k*k where depthwise (DESIGN, Eq. 1-3)."""
     rank, shots, size = 4, 3, 25
 
-    def generator(inputs, outputs):
+    def layer(inputs, outputs):
         return inputs * rank * shots + rank * outputs
 
-    expected = generator(2, 9 * 4) + generator(8, 8) + generator(8, 12)
+    expected = layer(2, 9 * 4) + layer(8, 8) + layer(8, 12)
     width = 4
     for stage in SPACE.stages:
         for _ in range(stage.max_depth):
             expanded, out = stage.expansion_ratio * width, stage.channels[-1]
             expansions = 4 if stage.expansion_ratio > 1 else 3
-            expected += expansions * generator(width, expanded)
-            expected += 4 * generator(expanded, out)
-            expected += 2 * generator(width, size) + 2 * generator(expanded, size)
+            expected += expansions * layer(width, expanded)
+            expected += 4 * layer(expanded, out)
+            expected += 2 * layer(width, size) + 2 * layer(expanded, size)
             width = out
     counted = sum(
         np.prod(v.shape)

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 from keras import ops
+from supernet_reference import small_generator
 
 from keras_khyper.models import UIBSupernet
 from keras_khyper.spaces import UIBSpace, UIBStage
@@ -42,9 +43,7 @@ def untrained(space, dropout_rate=0.0, generator="kshot_hypernet", **kwargs):
         NUM_CLASSES,
         space,
         dropout_rate,
-        generator=generator,
-        rank=4,
-        num_shots=3,
+        generator=small_generator(generator),
         seed=1,
         **kwargs,
     )

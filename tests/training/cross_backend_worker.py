@@ -14,6 +14,7 @@ import numpy as np
 from keras import ops
 from supernet_reference import IMAGE_SHAPE, NUM_CLASSES, TinySupernet, to_numpy
 
+from keras_khyper import generators
 from keras_khyper.models import NASBench201Supernet
 from keras_khyper.training import Sampler, Supernet
 
@@ -42,7 +43,8 @@ class Case:
 
 
 def _nas_bench_201():
-    return NASBench201Supernet(10, channels=4, num_cells=1, rank=4, num_shots=3, seed=1)
+    generator = generators.KShotHypernet(rank=4, num_shots=3)
+    return NASBench201Supernet(10, 4, 1, generator, seed=1)
 
 
 CASES = {

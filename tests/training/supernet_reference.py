@@ -4,13 +4,14 @@ The reference differentiates a loss written here, over single-path subnets run
 one after the other, and does the optimizer's arithmetic in float64.
 """
 
+import dataclasses
 import re
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_khyper import Supernet
+from keras_khyper import Supernet, generators
 from keras_khyper.layers import (
     GeneratedConv2D,
     SearchableCell,
@@ -30,18 +31,27 @@ FAIR_SETS = np.array(
 UNDECAYED = ("gamma", "beta", "bias")
 
 
+def small_generator(name, rank=4, num_shots=3):
+    """The generator of a name, with these numbers where it has them."""
+    generator = generators.get(name)
+    sizes = {"rank": rank, "num_shots": num_shots}
+    fields = {field.name for field in dataclasses.fields(generator)}
+    return dataclasses.replace(generator, **{k: sizes[k] for k in sizes if k in fields})
+
+
 @keras.saving.register_keras_serializable(package="tests")
 class TinySupernet(Supernet):
     """A user's own space: one cell of three decisions with three candidates."""
 
     def __init__(self, generator="kshot_hypernet", seed=1, **kwargs):
-        super().__init__(
-            SearchSpace(len(EDGES), OPERATIONS), generator, 4, 3, seed=seed, **kwargs
-        )
-        make = self.make_generator
-        self.stem = GeneratedConv2D(4, 3, generator=make(), name="stem")
+        if isinstance(generator, str):
+            generator = small_generator(generator)
+        space = SearchSpace(len(EDGES), OPERATIONS)
+        super().__init__(space, generator, seed=seed, **kwargs)
+        kernel_layer = self.generator.make_kernel_layer()
+        self.stem = GeneratedConv2D(4, 3, kernel_layer, name="stem")
         self.stem_bn = SubnetBatchNormalization(name="stem_bn")
-        self.cell = SearchableCell(OPERATIONS, EDGES, 4, make, name="cell")
+        self.cell = SearchableCell(OPERATIONS, EDGES, 4, self.generator, name="cell")
         self.head_bn = SubnetBatchNormalization(name="head_bn")
         self.classifier = keras.layers.Dense(NUM_CLASSES, name="classifier")
 
@@ -61,7 +71,8 @@ class TinySupernet(Supernet):
         return ops.stack(logits) if isinstance(logits, list) else logits
 
     def get_config(self):
-        return {**super().get_config(), "generator": self.generator, "seed": self.seed}
+        generator = keras.saving.serialize_keras_object(self.generator)
+        return {**super().get_config(), "generator": generator, "seed": self.seed}
 
 
 class GivenSets(Sampler):

@@ -135,7 +135,7 @@ def test_frozen_layers_stay_and_the_others_learn(batch):
 
     def freeze(supernet):
         operation = supernet.cell.edge_operations[1][2]
-        operation.bn.trainable = operation.conv.generator.trainable = False
+        operation.bn.trainable = operation.conv.kernel_layer.trainable = False
         return operation.weights
 
     archs = SETS["one fair set"]

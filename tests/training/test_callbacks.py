@@ -159,7 +159,7 @@ def test_kernel_distance_is_the_relative_distance_of_explicit_kernels():
     convs = [supernet.stem] + [ops[2].conv for ops in supernet.cell.edge_operations]
     distances = []
     for conv in convs:
-        a, b = to_numpy(conv.generator.dictionary), to_numpy(conv.generator.basis)
+        a, b = to_numpy(conv.kernel_layer.dictionary), to_numpy(conv.kernel_layer.basis)
         if conv.index is not None:
             a, b = a[conv.index], b[conv.index]
         kernels = [
@@ -177,13 +177,13 @@ def test_kernel_distance_is_the_relative_distance_of_explicit_kernels():
 
 def test_changes_are_relative_to_the_new_weights():
     supernet = tiny_supernet()
-    cell = supernet.cell.edge_operations[0][2].conv.generator  # of all edges
-    generators = [supernet.stem.generator, cell]
+    cell = supernet.cell.edge_operations[0][2].conv.kernel_layer  # of all edges
+    layers = [supernet.stem.kernel_layer, cell]
 
     def change():
-        for generator in generators:
-            generator.dictionary.assign(1.25 * to_numpy(generator.dictionary))
-            generator.basis.assign(-1.0 * to_numpy(generator.basis))
+        for layer in layers:
+            layer.dictionary.assign(1.25 * to_numpy(layer.dictionary))
+            layer.basis.assign(-1.0 * to_numpy(layer.basis))
 
     logs = diagnose(supernet, change)
     assert logs["dictionary_change"] == pytest.approx(0.2, rel=1e-5)
@@ -199,13 +199,13 @@ def test_weight_on_none():
 
 
 def test_diagnostics_appear_in_the_history_of_fit(spied):
-    before = to_numpy(spied.stem.generator.dictionary)
+    before = to_numpy(spied.stem.kernel_layer.dictionary)
     history = fit(spied, GeneratorDiagnostics(num_archs=3), epochs=1)
     expected = {"none_weight", "dictionary_change", "basis_change", "encoder_change",
                 "coefficient_entropy", "kernel_distance"}  # fmt: skip
     assert expected <= set(history)
     assert history["dictionary_change"][0] > 0
-    assert np.abs(to_numpy(spied.stem.generator.dictionary) - before).max() > 0
+    assert np.abs(to_numpy(spied.stem.kernel_layer.dictionary) - before).max() > 0
 
 
 def test_errors():

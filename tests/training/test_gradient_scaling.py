@@ -50,9 +50,11 @@ class ConvSupernet(Supernet):
         alone = len(operations) == 1
         space = OnePerDecision() if alone else SearchSpace(len(EDGES), operations)
         super().__init__(space, "shared", seed=1)
-        make = self.make_generator
-        self.stem = GeneratedConv2D(WIDTH, 3, generator=make(), name="stem")
-        self.cell = SearchableCell(operations, EDGES, WIDTH, make, name="cell")
+        kernel_layer = self.generator.make_kernel_layer()
+        self.stem = GeneratedConv2D(WIDTH, 3, kernel_layer, name="stem")
+        self.cell = SearchableCell(
+            operations, EDGES, WIDTH, self.generator, name="cell"
+        )
         self.head_bn = SubnetBatchNormalization(name="head_bn")
         self.classifier = layers.Dense(NUM_CLASSES, name="classifier")
 
@@ -158,7 +160,7 @@ def test_one_candidate_steps_as_plain_training(gradient_scaling):
         supernet_step(supernet, tensors(batch))
         for _ in range(2):
             network.train_on_batch(*batch)
-    kernels = to_numpy(supernet.cell.edge_operations[0][0].conv.generator.kernel)
+    kernels = to_numpy(supernet.cell.edge_operations[0][0].conv.kernel_layer.kernel)
     for edge, (i, j) in enumerate(EDGES):
         expected = network.get_layer(f"cell_edge{i}{j}_conv").kernel
         np.testing.assert_allclose(kernels[edge], to_numpy(expected), atol=1e-5)
@@ -166,7 +168,7 @@ def test_one_candidate_steps_as_plain_training(gradient_scaling):
         expected = network.get_layer(f"cell_edge{i}{j}_conv_bn")
         np.testing.assert_allclose(to_numpy(bn.gamma), to_numpy(expected.gamma), 1e-5)
     for ours, theirs in (
-        (supernet.stem.generator.kernel, network.get_layer("stem").kernel),
+        (supernet.stem.kernel_layer.kernel, network.get_layer("stem").kernel),
         (supernet.head_bn.gamma, network.get_layer("head_bn").gamma),
         (supernet.classifier.kernel, network.get_layer("classifier").kernel),
     ):

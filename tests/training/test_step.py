@@ -273,7 +273,7 @@ def test_decay_is_coupled_as_in_pytorch():
     """Three updates without gradient, lr .1, wd .5, Nesterov .9: 0.63146 w."""
     supernet = tiny_supernet(generator="shared")
     supernet.compile(sgd(), weight_decay=0.5)
-    variables = [supernet.stem.generator.kernel, supernet.classifier.bias]
+    variables = [supernet.stem.kernel_layer.kernel, supernet.classifier.bias]
     before = [to_numpy(v) for v in variables]
     supernet.optimizer.build(variables)
     for _ in range(3):

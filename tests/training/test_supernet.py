@@ -133,18 +133,6 @@ def test_saved_weights_hold_the_random_state(trained, tmp_path):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"generator": "hyper"}, "generator must be one of"),
-        ({"scaling": "unit"}, "scaling must be one of"),
-    ],
-)
-def test_bad_constructor_arguments(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        TinySupernet(**arguments)
-
-
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
         ({"sampler": "darts"}, "sampler must be one of"),
         ({"fair_sets_per_step": 0}, "fair_sets_per_step=0"),
         ({"distillation_temperature": 0.0}, "distillation_temperature=0.0"),
