@@ -13,6 +13,7 @@ Each module offers the same functions:
 - ``switch``: runs one of several functions, also backwards;
 - ``prefers_switch``: whether traced subnets run by it;
 - ``fuse_updates``: lets an optimizer update a variable in one kernel;
+- ``outside_graph``: runs operations at once, also while a graph is traced;
 - ``sync_variables``: make variables readable and writable between batches;
 - ``num_replicas``, ``replica_id``: data parallelism.
 """

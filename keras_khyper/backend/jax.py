@@ -12,6 +12,7 @@ __all__ = [
     "normalize",
     "normalize_batch",
     "num_replicas",
+    "outside_graph",
     "prefers_switch",
     "read_archs",
     "replica_id",
@@ -109,6 +110,11 @@ def stateless_function(model, function):
 def sync_variables(model):
     """Bring the variables up to date between two batches."""
     model.jax_state_sync()
+
+
+def outside_graph():
+    """Return a context in which operations run at once, also while tracing."""
+    return jax.ensure_compile_time_eval()
 
 
 def num_replicas():

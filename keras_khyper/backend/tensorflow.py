@@ -18,6 +18,7 @@ __all__ = [
     "normalize",
     "normalize_batch",
     "num_replicas",
+    "outside_graph",
     "prefers_switch",
     "read_archs",
     "replica_id",
@@ -149,6 +150,11 @@ def _without_graph_optimizer():
 def sync_variables(model):
     """Bring the variables up to date between two batches."""
     del model
+
+
+def outside_graph():
+    """Return a context in which operations run at once, also while tracing."""
+    return tf.init_scope()
 
 
 def num_replicas():

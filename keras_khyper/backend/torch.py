@@ -1,5 +1,7 @@
 """The PyTorch side of the backend seam."""
 
+import contextlib
+
 import torch
 
 from keras_khyper.backend.routing import ListRouting, slots_of
@@ -10,6 +12,7 @@ __all__ = [
     "normalize",
     "normalize_batch",
     "num_replicas",
+    "outside_graph",
     "prefers_switch",
     "read_archs",
     "replica_id",
@@ -79,6 +82,11 @@ def stateless_function(model, function):
 def sync_variables(model):
     """Bring the variables up to date between two batches."""
     del model
+
+
+def outside_graph():
+    """Return a context in which operations run at once, also while tracing."""
+    return contextlib.nullcontext()
 
 
 def num_replicas():

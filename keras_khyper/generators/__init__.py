@@ -4,6 +4,7 @@ A generator is a configuration. It makes the kernel layers of a supernet's
 convolutions and the encoder that all of them read.
 """
 
+from keras_khyper.generators.centered import CenteredKShotHypernet
 from keras_khyper.generators.generator import Generator
 from keras_khyper.generators.hypernets import (
     Hypernet,
@@ -14,6 +15,7 @@ from keras_khyper.generators.registry import get
 from keras_khyper.generators.whole_kernels import KShot, Shared
 
 __all__ = [
+    "CenteredKShotHypernet",
     "Generator",
     "Hypernet",
     "KShot",

@@ -55,7 +55,9 @@ class Generator:
         It maps architecture encodings [S, D, K] to features [S, R, R] and
         coefficients [S, N]. Either is None where no kernel layer reads it. If it has
         a scalar weight ``coefficient_temperature``, the coefficients' logits are
-        divided by it, and `keras_khyper.training.CoefficientWarmup` sets it.
+        divided by it, and `keras_khyper.training.CoefficientWarmup` sets it. If it
+        has a method ``adapt``, the supernet gives it encodings of architectures drawn
+        at random, an array [n, D, K], when it is built.
 
         Returns:
             The layer, or None where kernels do not depend on the architecture.

@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from keras_khyper.generators.centered import CenteredKShotHypernet
 from keras_khyper.generators.generator import Generator
 from keras_khyper.generators.hypernets import (
     Hypernet,
@@ -18,6 +19,7 @@ _NAMES = {
     "hypernet": Hypernet,
     "kshot_hypernet": KShotHypernet,
     "residual_kshot_hypernet": ResidualKShotHypernet,
+    "centered_kshot_hypernet": CenteredKShotHypernet,
 }
 
 
@@ -28,8 +30,9 @@ def get(identifier: "str | dict[str, Any] | type[Generator] | Generator") -> Gen
         identifier: One of
 
             - a name: ``"shared"``, ``"kshot"``, ``"hypernet"``,
-              ``"kshot_hypernet"`` or ``"residual_kshot_hypernet"``, or that of a
-              registered class, ``"package>Class"``; with the default arguments;
+              ``"kshot_hypernet"``, ``"residual_kshot_hypernet"`` or
+              ``"centered_kshot_hypernet"``, or that of a registered class,
+              ``"package>Class"``; with the default arguments;
             - what `keras.saving.serialize_keras_object` made of a generator;
             - a subclass of `Generator`, with its default arguments;
             - a `Generator`, returned unchanged.

@@ -7,6 +7,8 @@ from keras_khyper.layers.architecture_encoder import (
     SimplexNet,
 )
 from keras_khyper.layers.batch_normalization import SubnetBatchNormalization
+from keras_khyper.layers.centered_encoder import CenteredEncoder
+from keras_khyper.layers.centered_kernel import CenteredKShotHypernetKernel
 from keras_khyper.layers.classification_head import ClassificationHead
 from keras_khyper.layers.generated_conv import (
     GeneratedConv2D,
@@ -49,6 +51,8 @@ __all__ = [
     "SCALINGS",
     "ArchitectureEncoder",
     "BottleneckOperation",
+    "CenteredEncoder",
+    "CenteredKShotHypernetKernel",
     "ClassificationHead",
     "CoefficientAttention",
     "FairRoute",

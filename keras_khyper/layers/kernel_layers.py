@@ -55,6 +55,11 @@ class KernelLayer(keras.layers.Layer):
         """() for one kernel, (E,) for E kernels: the first axes of each weight."""
         return () if self.num_kernels is None else (self.num_kernels,)
 
+    @property
+    def undecayed_weights(self):
+        """The weights that weight decay leaves alone; none by default."""
+        return []
+
     def fan_in(self, kernel_shape):
         """Return how many values a kernel [k, k, I, O] sums: k*k*I, or k*k."""
         return math.prod(kernel_shape[: 2 if self.depthwise else 3])

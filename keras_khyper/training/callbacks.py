@@ -202,7 +202,9 @@ class GeneratorDiagnostics(keras.callbacks.Callback):
         encoding = self.model.encode_archs(archs)
         features, coefficients = self.model.encode(encoding)
         if coefficients is not None:
-            logs["coefficient_entropy"] = _entropy(ops.convert_to_numpy(coefficients))
+            shares = getattr(self.model.encoder, "shares", None)
+            shares = coefficients if shares is None else shares(coefficients)
+            logs["coefficient_entropy"] = _entropy(ops.convert_to_numpy(shares))
         distances = [
             distance
             for layer in self._kernel_layers()

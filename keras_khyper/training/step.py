@@ -172,16 +172,25 @@ def _apply(model, gradients, variables, factors, decay):
     encoder = set()
     if model.encoder is not None:
         encoder = {id(variable) for variable in model.encoder.trainable_variables}
+    undecayed = _undecayed(model) if decay else set()
     updates = []
     for gradient, variable in zip(gradients, variables, strict=True):
         if id(variable) in factors:
             gradient = gradient * ops.cast(factors[id(variable)], gradient.dtype)
-        if decay and variable.name not in UNDECAYED:
+        if decay and id(variable) not in undecayed:
             gradient = gradient + decay * ops.cast(variable.value, gradient.dtype)
         if id(variable) in encoder:
             gradient = gradient * model.encoder_learning_rate_multiplier
         updates.append(gradient)
     model.optimizer.apply(updates, variables)
+
+
+def _undecayed(model):
+    # The ids of the variables that weight decay leaves alone.
+    found = {id(v) for v in model.trainable_variables if v.name in UNDECAYED}
+    for layer in model._flatten_layers(include_self=False):
+        found.update(id(weight) for weight in getattr(layer, "undecayed_weights", ()))
+    return found
 
 
 def _batch_size(x):

@@ -28,6 +28,9 @@ from keras_khyper.training.gradient_scaling import (
 )
 from keras_khyper.training.step import supernet_step
 
+# Architectures from which an encoder learns how the space's encodings vary.
+NUM_ADAPTATION_ARCHS = 4096
+
 
 class Supernet(ArchitectureMeaning, backend.SupernetTrainer, keras.Model):
     """A network that contains every architecture of a search space.
@@ -113,8 +116,17 @@ class Supernet(ArchitectureMeaning, backend.SupernetTrainer, keras.Model):
         )
         if self.encoder is not None:
             self.encoder.build((None, *self.encoding_shape))
+            self._adapt_encoder()
         self.image_shape = tuple(input_shape[1:])
         self.input_spec = keras.layers.InputSpec(ndim=4, axes={-1: input_shape[-1]})
+
+    def _adapt_encoder(self):
+        # Encoders that center their codes need to know the space.
+        if not hasattr(self.encoder, "adapt"):
+            return
+        archs = self.space.sample(NUM_ADAPTATION_ARCHS, seed=0, unique=False)
+        with backend.outside_graph():
+            self.encoder.adapt(ops.convert_to_numpy(self.encode_archs(archs)))
 
     def body(self, x, route):
         """Return logits: [B, Y], or [S, B, Y] on a fair route."""

@@ -10,6 +10,7 @@ from keras import ops
 
 import keras_khyper as kk
 from keras_khyper.generators import (
+    CenteredKShotHypernet,
     Generator,
     Hypernet,
     KShot,
@@ -31,6 +32,10 @@ READY = {
     "residual_kshot_hypernet": (
         ResidualKShotHypernet(32, 64, "orthogonal"),
         ResidualKShotHypernet(4, 3, "normalized"),
+    ),
+    "centered_kshot_hypernet": (
+        CenteredKShotHypernet(32, 64, 1.0),
+        CenteredKShotHypernet(4, 3, 0.5),
     ),
 }
 
@@ -180,6 +185,7 @@ def test_weights_of_a_layer_are_counted_by_the_docstrings_formulas():
         Hypernet(rank): inputs * rank + basis,
         KShotHypernet(rank, shots): inputs * rank * shots + basis,
         ResidualKShotHypernet(rank, shots): whole + inputs * rank * shots + basis,
+        CenteredKShotHypernet(rank, shots): whole + inputs * rank * shots + basis,
     }
     for generator, count in expected.items():
         for num_kernels in (None, 2):

@@ -1,0 +1,98 @@
+"""A shared kernel and a residual that depends on the architecture, zero at first.
+
+Shapes: ``S`` subnets, ``E`` kernels of one layer, ``k`` kernel size, ``I O``
+channels in and out, ``N`` shots, ``R`` rank.
+"""
+
+import math
+
+import keras
+from keras import ops
+
+from keras_khyper.layers.kernel_layers import DictionaryKernel, he_normal
+
+
+@keras.saving.register_keras_serializable(package="keras_khyper")
+class CenteredKShotHypernetKernel(DictionaryKernel):
+    """``W = W_0 + gain (sum_n c_n A_n) z B`` with A_n zero at first.
+
+    Not in the paper. It is read with a `CenteredEncoder`, whose coefficients c are
+    centered and of length about one. The supernet starts as plain weight sharing.
+    Unlike a residual whose basis is zero, the entries have a gradient from the first
+    step on, c_n G B' z' for a kernel's gradient G: without a part that all
+    architectures share, which is W_0's, and without noise from entries that start at
+    random. Parameters: ``k*k*I*O + I*R*N + R*k*k*O``.
+
+    Weight decay leaves dictionary and basis alone. It acts on W_0, the kernel that
+    is produced at the center of the space: a decay of entries erases them, since a
+    single architecture rarely renews them.
+
+    Args:
+        rank: R.
+        num_shots: N.
+        step: What an SGD step through the entries moves the kernel of an
+            architecture, as a share of W_0's step, in the directions of B.
+        **kwargs: Passed to `KernelLayer`.
+
+    Example:
+    >>> layer = kk.layers.CenteredKShotHypernetKernel(rank=32, num_shots=64)
+    >>> layer.build((3, 3, 16, 16))
+    >>> kernels = layer(features, coefficients)      # [S, 3, 3, 16, 16]
+    """
+
+    def __init__(self, rank, num_shots, step=1.0, **kwargs):
+        super().__init__(num_shots, "orthogonal", **kwargs)
+        self.rank = rank
+        self.step = step
+
+    def build(self, kernel_shape):
+        """Create W_0 [k, k, I, O], the dictionary A [N, I, R] and the basis B."""
+        self.kernel_shape = tuple(kernel_shape)
+        height, width, inputs, outputs = self.kernel_shape
+        columns = height * width * outputs
+        self.gain = math.sqrt(self.step)
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(*self.stack_shape, *kernel_shape),
+            initializer=he_normal(self.fan_in(kernel_shape)),
+            autocast=False,
+        )
+        self.dictionary = self.add_dictionary((inputs, self.rank), "zeros")
+        # Rows of length one: B' B keeps what lies in its directions.
+        deviation = 1.0 / math.sqrt(max(self.rank, columns))
+        self.basis = self.add_weight(
+            name="basis",
+            shape=(*self.stack_shape, self.rank, columns),
+            initializer=keras.initializers.RandomNormal(stddev=deviation),
+            autocast=False,
+        )
+
+    @property
+    def undecayed_weights(self):
+        """Dictionary and basis."""
+        return [self.dictionary, self.basis]
+
+    def call(self, features, coefficients, index=None):
+        """Return the kernels [S, k, k, I, O] or [E, k, k, I, O].
+
+        Args:
+            features: Architecture features z [S, R, R].
+            coefficients: Centered coefficients c [S, N].
+            index: See `KernelLayer.call`.
+        """
+        height, width, inputs, outputs = self.kernel_shape
+        basis = self.basis if index is None else self.basis[index]
+        mixed = self.mix(coefficients, (inputs, self.rank), index)  # Eq. (3)
+        residual = ops.matmul(ops.matmul(mixed, features), basis)  # [S or E, I, kkO]
+        residual = ops.reshape(
+            self.gain * residual, (-1, inputs, height, width, outputs)
+        )
+        kernel = self.kernel if index is None else self.kernel[index]
+        residual = ops.transpose(residual, (0, 2, 3, 1, 4))
+        return ops.convert_to_tensor(kernel) + residual
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        config = super().get_config()
+        del config["scaling"]
+        return {**config, "rank": self.rank, "step": self.step}
