@@ -149,6 +149,12 @@ def tables(base: Settings) -> tuple[Table, ...]:
                 _entry("weight sharing", "shared", {"generator": "shared"}),
                 _entry("Kshot (N = 12)", "kshot_12", kshot),
                 main,
+                Entry(
+                    "Kshot-Hypernet, centered",
+                    None,
+                    "centered",
+                    {"generator": "centered_kshot_hypernet"},
+                ),
             ),
         ),
         Table(

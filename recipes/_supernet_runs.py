@@ -64,6 +64,7 @@ def supernet_generator(settings: Any) -> Any:
         rank=settings.rank,
         num_shots=settings.num_shots,
         scaling=settings.scaling,
+        residual_step=getattr(settings, "residual_step", 1.0),
     )
 
 

@@ -59,8 +59,16 @@ class Settings(SupernetSettings):
     channels: int = 16
     num_cells: int = 5
     generator: Literal[
-        "kshot_hypernet", "hypernet", "kshot", "shared", "residual_kshot_hypernet"
+        "kshot_hypernet",
+        "hypernet",
+        "kshot",
+        "shared",
+        "residual_kshot_hypernet",
+        "centered_kshot_hypernet",
     ] = "kshot_hypernet"
+    residual_step: float = 1.0
+    """Of centered_kshot_hypernet: how far the kernels' parts that depend on the
+    architecture move, as a share of the shared part's step."""
     distillation_temperature: float = 1.0
     """Divides logits in the distillation's loss; not in the paper."""
     distillation_weight: float = 1.0

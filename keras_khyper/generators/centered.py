@@ -23,11 +23,11 @@ class CenteredKShotHypernet(Generator):
     Args:
         rank: R, the size of the features.
         num_shots: N, the size of each layer's dictionary.
-        step: How far the part that depends on the architecture moves, as a share of
-            the shared kernel's step.
+        residual_step: How far the part that depends on the architecture moves, as a
+            share of the shared kernel's step.
 
     Raises:
-        ValueError: A size is no positive integer or ``step`` is not positive.
+        ValueError: A size is no positive integer or ``residual_step`` is not positive.
 
     Example:
     >>> generator = kk.generators.CenteredKShotHypernet(rank=16, num_shots=64)
@@ -36,14 +36,15 @@ class CenteredKShotHypernet(Generator):
 
     rank: int = 32
     num_shots: int = 64
-    step: float = 1.0
+    residual_step: float = 1.0
 
     def __post_init__(self):
         """Check the arguments."""
         check_positive(rank=self.rank, num_shots=self.num_shots)
-        if not 0.0 < self.step < float("inf"):
+        if not 0.0 < self.residual_step < float("inf"):
             raise ValueError(
-                f"step must be positive and finite. Received: step={self.step}"
+                "residual_step must be positive and finite. Received: "
+                f"residual_step={self.residual_step}"
             )
 
     def make_kernel_layer(self, num_kernels=None, depthwise=False):
@@ -51,7 +52,7 @@ class CenteredKShotHypernet(Generator):
         return CenteredKShotHypernetKernel(
             self.rank,
             self.num_shots,
-            self.step,
+            self.residual_step,
             num_kernels=num_kernels,
             depthwise=depthwise,
         )

@@ -30,7 +30,7 @@ class CenteredKShotHypernetKernel(DictionaryKernel):
     Args:
         rank: R.
         num_shots: N.
-        step: What an SGD step through the entries moves the kernel of an
+        residual_step: What an SGD step through the entries moves the kernel of an
             architecture, as a share of W_0's step, in the directions of B.
         **kwargs: Passed to `KernelLayer`.
 
@@ -40,17 +40,17 @@ class CenteredKShotHypernetKernel(DictionaryKernel):
     >>> kernels = layer(features, coefficients)      # [S, 3, 3, 16, 16]
     """
 
-    def __init__(self, rank, num_shots, step=1.0, **kwargs):
+    def __init__(self, rank, num_shots, residual_step=1.0, **kwargs):
         super().__init__(num_shots, "orthogonal", **kwargs)
         self.rank = rank
-        self.step = step
+        self.residual_step = residual_step
 
     def build(self, kernel_shape):
         """Create W_0 [k, k, I, O], the dictionary A [N, I, R] and the basis B."""
         self.kernel_shape = tuple(kernel_shape)
         height, width, inputs, outputs = self.kernel_shape
         columns = height * width * outputs
-        self.gain = math.sqrt(self.step)
+        self.gain = math.sqrt(self.residual_step)
         self.kernel = self.add_weight(
             name="kernel",
             shape=(*self.stack_shape, *kernel_shape),
@@ -95,4 +95,4 @@ class CenteredKShotHypernetKernel(DictionaryKernel):
         """Return the constructor's arguments."""
         config = super().get_config()
         del config["scaling"]
-        return {**config, "rank": self.rank, "step": self.step}
+        return {**config, "rank": self.rank, "residual_step": self.residual_step}

@@ -84,7 +84,7 @@ def test_an_infinite_temperature_is_plain_sharing(encoder):
 def test_the_first_gradient_of_the_entries():
     """c_n G B' z' times the gain, without a part that all entries share."""
     keras.utils.set_random_seed(0)
-    layer = CenteredKShotHypernetKernel(RANK, SHOTS, step=4.0)
+    layer = CenteredKShotHypernetKernel(RANK, SHOTS, residual_step=4.0)
     layer.build((3, 3, 2, 5))
     rng = np.random.default_rng(0)
     features = rng.normal(size=(1, RANK, RANK)).astype("float32")
