@@ -215,9 +215,9 @@ class SearchableCell(layers.Layer):
             list(group) for group in zip(*by_candidate, strict=True)
         ]
 
-    @property
+    # A method: in a property of that form Keras would look for weights to save.
     def decisions(self):
-        """Pairs of a decision and the K operations that it chooses from."""
+        """Return pairs of a decision and the K operations that it chooses from."""
         return list(enumerate(self.edge_operations))
 
     def build(self, input_shape):

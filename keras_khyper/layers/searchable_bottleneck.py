@@ -158,9 +158,8 @@ class SearchableBottleneck(layers.Layer):
             for operation in uib_operations([kernel_size])
         ]
 
-    @property
     def decisions(self):
-        """The pair of this block's decision and its four operations."""
+        """Return the pair of this block's decision and its four operations."""
         return [(self.decision, self.operations)]
 
     def build(self, input_shape):

@@ -29,15 +29,15 @@ class CandidateWeights:
     that.
 
     Args:
-        supernet: A built `Supernet`. Its layers that hold candidates have an
-            attribute ``decisions``: pairs of a decision and its K operations.
+        supernet: A built `Supernet`. Its layers that hold candidates have a method
+            ``decisions()``: it returns pairs of a decision and its K operations.
     """
 
     def __init__(self, supernet):
         shape = supernet.arch_logits_shape
         members = {}  # id of a variable -> [1 or E, D, K], which candidates it serves
         for layer in supernet._flatten_layers(include_self=False):
-            for decision, operations in getattr(layer, "decisions", ()):
+            for decision, operations in getattr(layer, "decisions", tuple)():
                 for candidate, operation in enumerate(operations):
                     for weight, index, count in _weights(operation):
                         empty = np.zeros((count, *shape), "float32")

@@ -4,6 +4,7 @@ import csv
 import importlib.util
 import pathlib
 
+import keras
 import numpy as np
 import pytest
 
@@ -28,6 +29,14 @@ def network(preset, supernet):
     """The smallest winner of the card, taken out."""
     arch = supernet.space.from_string(preset.info["winners"][0]["arch"])
     return supernet.materialize(arch, preset.calibration_images()[:128])
+
+
+def test_every_weight_is_the_files(supernet):
+    """The file's have float16's precision, which freshly drawn ones have not."""
+    for variable in supernet.weights:
+        values = np.asarray(keras.ops.convert_to_numpy(variable))
+        half = values.astype("float16").astype("float32")
+        np.testing.assert_array_equal(values, half, err_msg=variable.path)
 
 
 def test_a_subnet_taken_out_is_as_accurate_as_measured(preset, network):
