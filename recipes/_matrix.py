@@ -149,12 +149,6 @@ def tables(base: Settings) -> tuple[Table, ...]:
                 _entry("weight sharing", "shared", {"generator": "shared"}),
                 _entry("Kshot (N = 12)", "kshot_12", kshot),
                 main,
-                Entry(
-                    "Kshot-Hypernet, centered",
-                    None,
-                    "centered",
-                    {"generator": "centered_kshot_hypernet"},
-                ),
             ),
         ),
         Table(
@@ -261,6 +255,21 @@ def tables(base: Settings) -> tuple[Table, ...]:
                     None,
                     "shared_sum",
                     {**shared, "gradient_scaling": "sum"},
+                ),
+            ),
+            optional=True,
+        ),
+        Table(
+            "conditioning",
+            "Conditioning: kernels that differ by architecture from the start",
+            (
+                Entry("weight sharing", None, "shared", shared),
+                dataclasses.replace(main, paper=None),
+                Entry(
+                    "Kshot-Hypernet, centered",
+                    None,
+                    "centered",
+                    {"generator": "centered_kshot_hypernet"},
                 ),
             ),
             optional=True,
