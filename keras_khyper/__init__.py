@@ -8,6 +8,7 @@ distillation from the whole supernet, Focus-Fair sampling.
 """
 
 from keras_khyper import (
+    architectures,
     data,
     evaluation,
     export,
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Supernet",
+    "architectures",
     "data",
     "evaluation",
     "export",

@@ -41,7 +41,6 @@ from keras_khyper.layers.searchable_bottleneck import (
     BottleneckOperation,
     SearchableBottleneck,
 )
-from keras_khyper.layers.traced_uib_space import TracedUIBSpace
 from keras_khyper.layers.universal_inverted_bottleneck import (
     UniversalInvertedBottleneck,
 )
@@ -74,6 +73,5 @@ __all__ = [
     "SimplexNet",
     "SubnetBatchNormalization",
     "SwitchRoute",
-    "TracedUIBSpace",
     "UniversalInvertedBottleneck",
 ]

@@ -195,7 +195,8 @@ class ArchitectureEncoder(CoefficientEncoder):
 
     Example:
     >>> encoder = kk.layers.ArchitectureEncoder(rank=32, num_shots=64)
-    >>> features, coefficients = encoder(space.encode(archs))
+    >>> alpha = kk.architectures.get(space).encode(archs)
+    >>> features, coefficients = encoder(alpha)
     """
 
     def __init__(self, rank, num_shots, num_blocks=2, scaling="orthogonal", **kwargs):
@@ -279,7 +280,8 @@ class SimplexNet(CoefficientEncoder):
         ValueError: ``scaling`` is unknown.
 
     Example:
-    >>> _, coefficients = kk.layers.SimplexNet(12)(space.encode(archs))
+    >>> alpha = kk.architectures.get(space).encode(archs)
+    >>> _, coefficients = kk.layers.SimplexNet(12)(alpha)
     """
 
     def __init__(self, num_shots, hidden_units=64, scaling="orthogonal", **kwargs):

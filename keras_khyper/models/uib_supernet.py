@@ -9,12 +9,9 @@ from keras import ops
 from keras_khyper.layers.batch_normalization import SubnetBatchNormalization
 from keras_khyper.layers.generated_conv import GeneratedConv2D
 from keras_khyper.layers.searchable_bottleneck import SearchableBottleneck
-from keras_khyper.layers.traced_uib_space import TracedUIBSpace
 from keras_khyper.models.uib_network import uib_network
 from keras_khyper.profiling.uib import uib_macs, uib_params
-from keras_khyper.spaces import STRUCTURES, UIBSpace
-from keras_khyper.training.samplers import SAMPLERS
-from keras_khyper.training.sandwich import Sandwich
+from keras_khyper.spaces import UIBSpace
 from keras_khyper.training.supernet import Supernet
 
 
@@ -37,7 +34,7 @@ class UIBSupernet(Supernet):
     makes one: by default four subnets per step, the smallest size, the largest and
     two random ones, their structures drawn Focus-Fair.
 
-    The encoder reads topology and size, see `TracedUIBSpace.encode`; the teacher's
+    The encoder reads topology and size, see `UIBArchitectures.encode`; the teacher's
     encoding is the mean over its structures.
 
     Args:
@@ -86,7 +83,6 @@ class UIBSupernet(Supernet):
         self.num_classes = num_classes
         self.dropout_rate = dropout_rate
         self.share_kernels = share_kernels
-        self._traced = TracedUIBSpace(space)
         self.stem_conv = self._conv(space.stem(), "stem_conv")
         self.stem_bn = SubnetBatchNormalization(name="stem_bn")
         self.blocks = self._make_blocks()
@@ -125,60 +121,6 @@ class UIBSupernet(Supernet):
             blocks.append(layer)
             in_channels = stage.channels
         return blocks
-
-    # What architectures mean.
-
-    @property
-    def arch_logits_shape(self):
-        """Shape of beta: blocks and structures."""
-        return self.space.num_blocks, len(STRUCTURES)
-
-    @property
-    def encoding_shape(self):
-        """Shape of an architecture's encoding, see `TracedUIBSpace`."""
-        return self._traced.encoding_shape
-
-    def encode_archs(self, archs):
-        """Return the encodings [S, *encoding_shape] of architectures [S, D]."""
-        return self._traced.encode(ops.convert_to_tensor(archs, "int32"))
-
-    def encode_teacher(self, weights):
-        """Return the teacher's encoding, of softmax(beta)."""
-        return self._traced.encode_teacher(weights)
-
-    def choices(self, arch):
-        """Return the structure of each block; see `Supernet.choices`."""
-        if isinstance(arch, list | tuple):
-            chosen = list(arch[2 * self.space.num_stages :])
-            return self.space.operation_structures[chosen].tolist()
-        return self._traced.structures(arch)
-
-    def fair_choices(self, archs):
-        """Return the structures of a fair set [4, D], completed to permutations."""
-        return self._traced.fair_structures(archs)
-
-    def candidate_uses(self, archs):
-        """Return which structures each of architectures [S, D] uses: [S, blocks, 4].
-
-        A block beyond the depth of its stage uses none.
-        """
-        present = ops.cast(self._traced.present(archs), "float32")  # [S, blocks]
-        return super().candidate_uses(archs) * present[..., None]
-
-    def sizes(self, archs):
-        """Return the sizes of architectures [S, D] at each block: [S, blocks, 5]."""
-        return self._traced.sizes(archs)
-
-    def make_sampler(self, sampler):
-        """Return a `Sandwich`, or another sampler of whole architectures."""
-        if isinstance(sampler, str) or type(sampler) in SAMPLERS.values():
-            return Sandwich(self.space, sampler)
-        if isinstance(sampler, Sandwich) and sampler.space != self.space:
-            raise ValueError(
-                "The sampler must draw from the supernet's space. Received: "
-                f"space={sampler.space} for a supernet of {self.space}"
-            )
-        return super().make_sampler(sampler)
 
     def build(self, input_shape):
         """Build every layer for images [B, H, W, image channels]."""

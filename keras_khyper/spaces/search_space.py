@@ -222,26 +222,6 @@ class SearchSpace:
         powers = np.arange(self.num_decisions - 1, -1, -1, dtype=np.int64)
         return np.int64(self.num_candidates) ** powers  # [D]
 
-    def encode(self, archs: ArrayLike) -> np.ndarray:
-        """One-hot encoding, the supernet's alpha (paper §3.2, Eq. 4).
-
-        Args:
-            archs: integers `[..., D]`.
-
-        Returns:
-            float32 `[..., D, K]`.
-
-        Raises:
-            TypeError: if the entries are not integers.
-            ValueError: if `archs` is invalid.
-
-        Example:
-            >>> import keras_khyper as kk
-            >>> kk.spaces.SearchSpace(2, ["skip", "conv"]).encode([1, 0]).tolist()
-            [[0.0, 1.0], [1.0, 0.0]]
-        """
-        return np.eye(self.num_candidates, dtype=np.float32)[self.validate(archs)]
-
     def neighbors(self, arch: ArrayLike) -> np.ndarray:
         """All architectures that differ from `arch` at exactly one decision.
 

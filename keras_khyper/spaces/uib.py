@@ -328,60 +328,7 @@ class UIBSpace(StagedSpace):
             ]
         return arch
 
-    # Encodings of the supernet's encoder.
-
-    def encode_topology(self, archs: ArrayLike) -> np.ndarray:
-        """One-hot structure of each block; zeros where the block is absent.
-
-        Args:
-            archs: integers `[..., D]`.
-
-        Returns:
-            float32 `[..., B, 4]`, in the order of `STRUCTURES`.
-
-        Raises:
-            TypeError: if the entries are not integers.
-            ValueError: if `archs` is invalid.
-        """
-        chosen = _one_hot(self.structures(archs), len(STRUCTURES))
-        return chosen * self.present(archs)[..., None]
-
-    def encode_size(self, archs: ArrayLike) -> np.ndarray:
-        """One-hot depth and channels of each stage, kernel sizes of each block.
-
-        Args:
-            archs: integers `[..., D]`.
-
-        Returns:
-            float32 `[..., 2S + 2B, M]` with rows for depths, channels, start kernels
-            and middle kernels; M is the largest number of candidates. A row is zero
-            where there is no such convolution.
-
-        Raises:
-            TypeError: if the entries are not integers.
-            ValueError: if `archs` is invalid.
-        """
-        archs = self.validate(archs)
-        counts = self.candidate_counts[: 2 * self.num_stages]
-        num = max(*counts, len(self.kernel_sizes))
-        absent = len(self.kernel_sizes)
-        table = np.array(
-            [
-                [absent if k is None else self.kernel_sizes.index(k) for k in operation]
-                for operation in self.block_operations
-            ]
-        )  # [K, 2]
-        kernels = table[archs[..., 2 * self.num_stages :]]  # [..., B, 2]
-        has_kernel = (kernels < absent) & self.present(archs)[..., None]
-        rows = _one_hot(np.where(has_kernel, kernels, 0), num) * has_kernel[..., None]
-        stages = _one_hot(archs[..., : 2 * self.num_stages], num)
-        return np.concatenate([stages, rows[..., 0, :], rows[..., 1, :]], axis=-2)
-
     def _uniform(self, arch: np.ndarray, operation: str) -> np.ndarray:
         check_choice("operation", operation, self.operations)
         arch[2 * self.num_stages :] = self.operations.index(operation)
         return self._canonical(arch)
-
-
-def _one_hot(indices: np.ndarray, num: int) -> np.ndarray:
-    return np.eye(num, dtype=np.float32)[indices]

@@ -1,5 +1,13 @@
 """Training supernets: the base class, samplers, callbacks, recalibration."""
 
+from keras_khyper.architectures.samplers import (
+    SAMPLERS,
+    SPOS,
+    FairNAS,
+    FocusFair,
+    Sampler,
+)
+from keras_khyper.architectures.sandwich import Sandwich
 from keras_khyper.training.callbacks import (
     AtomicBackup,
     CoefficientTemperatureAnnealing,
@@ -7,8 +15,6 @@ from keras_khyper.training.callbacks import (
     GeneratorDiagnostics,
 )
 from keras_khyper.training.recalibration import Recalibrator
-from keras_khyper.training.samplers import SAMPLERS, SPOS, FairNAS, FocusFair, Sampler
-from keras_khyper.training.sandwich import Sandwich
 from keras_khyper.training.supernet import Supernet
 
 __all__ = [

@@ -187,7 +187,8 @@ class GeneratorDiagnostics(keras.callbacks.Callback):
         if logs is None:
             return
         space = self.model.space
-        weights = ops.convert_to_numpy(ops.softmax(self.model.arch_logits))
+        weights = self.model.architectures.mixture_weights(self.model.arch_logits)
+        weights = ops.convert_to_numpy(weights)
         if "none" in space.operations:
             column = space.operations.index("none")
             logs["none_weight"] = float(weights[:, column].mean())
@@ -199,7 +200,7 @@ class GeneratorDiagnostics(keras.callbacks.Callback):
         if self.model.encoder is None:
             return
         archs = space.sample(self.num_archs, seed=self.seed)
-        encoding = self.model.encode_archs(archs)
+        encoding = self.model.architectures.encode(archs)
         features, coefficients = self.model.encode(encoding)
         if coefficients is not None:
             shares = getattr(self.model.encoder, "shares", None)

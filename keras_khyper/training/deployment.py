@@ -21,7 +21,7 @@ def materialize(supernet, arch, calibration_data, batch_size=None):
         recalibrator = Recalibrator(supernet, calibration_data, batch_size)
     statistics = recalibrator.statistics(supernet.space.pack(archs).archs[0])
     network = supernet.static_network(archs[0])
-    encodings = supernet.encode(supernet.encode_archs(archs))
+    encodings = supernet.encode(supernet.architectures.encode(archs))
     for name, layers in supernet.deployed_layers(archs[0]).items():
         weights = [
             np.asarray(ops.convert_to_numpy(weight))

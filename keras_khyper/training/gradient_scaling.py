@@ -34,7 +34,7 @@ class CandidateWeights:
     """
 
     def __init__(self, supernet):
-        shape = supernet.arch_logits_shape
+        shape = supernet.architectures.arch_logits_shape
         members = {}  # id of a variable -> [1 or E, D, K], which candidates it serves
         for layer in supernet._flatten_layers(include_self=False):
             for decision, operations in getattr(layer, "decisions", tuple)():

@@ -83,7 +83,8 @@ def _update_teacher(model, x, y, sample_weight):
     if model.gradient_scaling in ("users", "shares"):
         beta = ops.convert_to_tensor(model.arch_logits)
         # Before this update, as the mixture of the gradients was.
-        shares = ops.softmax(beta if model.gradient_scaling == "shares" else 0.0 * beta)
+        beta = beta if model.gradient_scaling == "shares" else 0.0 * beta
+        shares = model.architectures.mixture_weights(beta)
         factors = model.candidate_weights.teacher_factors(variables, shares)
     _apply(model, gradients, variables, factors, decay=model.weight_decay)
     replicas = backend.num_replicas()
@@ -121,7 +122,7 @@ def _update_subnets(model, x, y, soft_labels, sample_weight, all_archs):
     if model.gradient_scaling in ("users", "shares"):
         # Of all replicas: their gradients make one mean.
         everywhere = ops.reshape(all_archs, (-1, archs.shape[-1]))
-        uses = model.candidate_uses(everywhere)
+        uses = model.architectures.candidate_uses(everywhere)
         factors = model.candidate_weights.subnet_factors(variables, uses)
     _apply(model, gradients, variables, factors, decay=0.0)
     loss, replicas = mean_loss(logits), backend.num_replicas()

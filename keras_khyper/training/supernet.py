@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_khyper import backend, generators
+from keras_khyper import architectures, backend, generators
 from keras_khyper.layers.norm_statistics import (
     BatchStatistics,
     GivenStatistics,
@@ -20,7 +20,6 @@ from keras_khyper.layers.routes import (
     PathRoute,
     SwitchRoute,
 )
-from keras_khyper.training.architectures import ArchitectureMeaning
 from keras_khyper.training.deployment import materialize
 from keras_khyper.training.gradient_scaling import (
     CandidateWeights,
@@ -32,7 +31,7 @@ from keras_khyper.training.step import supernet_step
 NUM_ADAPTATION_ARCHS = 4096
 
 
-class Supernet(ArchitectureMeaning, backend.SupernetTrainer, keras.Model):
+class Supernet(backend.SupernetTrainer, keras.Model):
     """A network that contains every architecture of a search space.
 
     Called without ``arch`` it is the teacher, the mixture of all candidates
@@ -41,12 +40,14 @@ class Supernet(ArchitectureMeaning, backend.SupernetTrainer, keras.Model):
     through ``generator``), build them in ``build`` after ``super().build``, and
     write the body once in ``body(x, route)``, where the route chooses
     candidates, kernels and BatchNorm statistics. To deploy subnets they also
-    define `static_network` and `deployed_layers`. A space whose architectures are
-    more than a candidate per decision says what they mean: `ArchitectureMeaning`.
+    define `static_network` and `deployed_layers`. What the architectures of its space
+    mean is in `Supernet.architectures`: encodings, choices, sizes, default sampler.
 
     Args:
-        space: A `keras_khyper.spaces.SearchSpace`, or what has its methods
-            `validate` and `pack`.
+        space: A `keras_khyper.spaces.SearchSpace` or another
+            `keras_khyper.spaces.SpaceLike`. If its architectures are more than a
+            candidate per decision, its class has been registered with
+            `keras_khyper.architectures.register`.
         generator: What makes encoder and kernels: a `keras_khyper.generators.Generator`
             or its class, name or configuration, see `keras_khyper.generators.get`.
         seed: Seed of the samplers' random state.
@@ -75,6 +76,7 @@ class Supernet(ArchitectureMeaning, backend.SupernetTrainer, keras.Model):
     ):
         super().__init__(**kwargs)
         self.space = space
+        self.architectures = architectures.get(space)
         self.generator = generators.get(generator)
         self.seed = seed
         self.image_shape = None
@@ -109,13 +111,13 @@ class Supernet(ArchitectureMeaning, backend.SupernetTrainer, keras.Model):
         """Create beta and build the encoder."""
         self.arch_logits = self.add_weight(
             name="arch_logits",
-            shape=self.arch_logits_shape,
+            shape=self.architectures.arch_logits_shape,
             initializer="zeros",
             autocast=False,
             dtype="float32",
         )
         if self.encoder is not None:
-            self.encoder.build((None, *self.encoding_shape))
+            self.encoder.build((None, *self.architectures.encoding_shape))
             self._adapt_encoder()
         self.image_shape = tuple(input_shape[1:])
         self.input_spec = keras.layers.InputSpec(ndim=4, axes={-1: input_shape[-1]})
@@ -126,7 +128,7 @@ class Supernet(ArchitectureMeaning, backend.SupernetTrainer, keras.Model):
             return
         archs = self.space.sample(NUM_ADAPTATION_ARCHS, seed=0, unique=False)
         with backend.outside_graph():
-            self.encoder.adapt(ops.convert_to_numpy(self.encode_archs(archs)))
+            self.encoder.adapt(ops.convert_to_numpy(self.architectures.encode(archs)))
 
     def body(self, x, route):
         """Return logits: [B, Y], or [S, B, Y] on a fair route."""
@@ -173,14 +175,14 @@ class Supernet(ArchitectureMeaning, backend.SupernetTrainer, keras.Model):
     def run_fair_set(self, inputs, archs, statistics):
         """Run a fair set with any object that normalises: logits [K, B, Y]."""
         archs = ops.convert_to_tensor(archs, "int32")
-        features, coefficients = self.encode(self.encode_archs(archs))
+        features, coefficients = self.encode(self.architectures.encode(archs))
         route = FairRoute(
-            self.fair_choices(archs),
+            self.architectures.fair_choices(archs),
             jit_compile=self._uses_xla(),
             features=features,
             coefficients=coefficients,
             statistics=statistics,
-            sizes=self.sizes(archs),
+            sizes=self.architectures.sizes(archs),
         )
         logits = self.body(ops.cast(inputs, self.compute_dtype), route)
         if len(logits.shape) == 2:  # nothing on the way depended on the subnet
@@ -219,9 +221,9 @@ class Supernet(ArchitectureMeaning, backend.SupernetTrainer, keras.Model):
         return self.encoder(arch_encoding)
 
     def _teacher_route(self, training):
-        weights = ops.softmax(self.arch_logits)
+        weights = self.architectures.mixture_weights(self.arch_logits)
         # beta only balances operations: no gradient through the encoder.
-        encoding = self.encode_teacher(ops.stop_gradient(weights))
+        encoding = self.architectures.encode_teacher(ops.stop_gradient(weights))
         features, coefficients = self.encode(encoding[None])
         return MixtureRoute(
             weights,
@@ -235,21 +237,21 @@ class Supernet(ArchitectureMeaning, backend.SupernetTrainer, keras.Model):
             # A known architecture runs its own operations only.
             arch = backend.read_archs(arch)
         archs = ops.convert_to_tensor(arch, "int32")[None]
-        features, coefficients = self.encode(self.encode_archs(archs))
-        choices = self.choices(arch)
+        features, coefficients = self.encode(self.architectures.encode(archs))
+        choices = self.architectures.choices(arch)
         if isinstance(arch, list | tuple):
             kind = PathRoute
         elif switch:
             kind = SwitchRoute
         else:
             kind = MixtureRoute
-            choices = ops.one_hot(choices, self.arch_logits_shape[1])
+            choices = ops.one_hot(choices, self.architectures.arch_logits_shape[1])
         return kind(
             choices,
             features=features,
             coefficients=coefficients,
             statistics=statistics,
-            sizes=self.sizes(archs),
+            sizes=self.architectures.sizes(archs),
         )
 
     def _uses_xla(self):
@@ -349,7 +351,7 @@ class Supernet(ArchitectureMeaning, backend.SupernetTrainer, keras.Model):
         }
         for name, value in self._options.items():
             setattr(self, name, value)
-        self.sampler = self.make_sampler(sampler)
+        self.sampler = self.architectures.make_sampler(sampler)
         if loss is None:
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         self.teacher_loss = keras.losses.get(loss)

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from encoding_reference import encode_candidates
 from keras import ops
 
 from keras_khyper import Supernet, generators
@@ -113,7 +114,7 @@ class NumpyStatistics:
 def accuracy_by_hand(supernet, arch, data):
     """One subnet alone: statistics of the calibration images, then accuracy."""
     calibration, (images, labels) = data
-    features, coefficients = supernet.encode(supernet.space.encode(arch)[None])
+    features, coefficients = supernet.encode(encode_candidates([arch], len(OPERATIONS)))
 
     def run(x, statistics):
         route = PathRoute(

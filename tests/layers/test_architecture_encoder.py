@@ -5,6 +5,7 @@ import math
 import keras
 import numpy as np
 import pytest
+from encoding_reference import encode_candidates
 from keras import ops
 
 from keras_khyper import backend
@@ -84,7 +85,9 @@ def make_encoder(scaling, seed=0):
 def alpha():
     space = NASBench201()
     beta = np.random.default_rng(5).dirichlet(np.ones(K), size=(1, D))
-    return np.concatenate([space.encode(space.sample(3, seed=1)), beta]).astype("f4")
+    return np.concatenate([encode_candidates(space.sample(3, seed=1), K), beta]).astype(
+        "f4"
+    )
 
 
 @pytest.mark.parametrize("scaling", SCALINGS)

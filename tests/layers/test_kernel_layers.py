@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from encoding_reference import encode_candidates
 from keras import ops
 
 from keras_khyper import backend
@@ -207,7 +208,7 @@ def test_kshot_starts_with_hes_deviation_and_moves_as_a_plain_kernel(scaling):
     keras.utils.set_random_seed(1)
     shape, shots, learning_rate = (3, 3, 32, 32), 12, 0.01
     encoder = SimplexNet(shots, scaling=scaling)
-    features, coefficients = encoder(NASBench201().encode([[0, 1, 2, 3, 4, 0]]))
+    features, coefficients = encoder(encode_candidates([[0, 1, 2, 3, 4, 0]], 5))
     assert features is None
     layer = KShotKernel(shots, scaling)
     layer.build(shape)
@@ -291,7 +292,7 @@ def test_initial_kernel_has_hes_deviation(scaling, num_shots):
     variances = []
     for seed in range(6):
         encoder = ArchitectureEncoder(64, num_shots, scaling=scaling)
-        arch_encoding = space.encode(space.sample(2, seed=seed))
+        arch_encoding = encode_candidates(space.sample(2, seed=seed), 5)
         encoder.build(arch_encoding.shape)
         if scaling == "literal":
             encoder.coefficient_temperature.assign(np.inf)  # the paper's warm-up

@@ -5,6 +5,7 @@ import re
 import keras
 import numpy as np
 import pytest
+from encoding_reference import encode_size, encode_topology, join
 from keras import ops
 from supernet_reference import GivenPaths, GivenSets, ReferenceStep, differentiate
 from uib_tiny import (
@@ -256,18 +257,12 @@ def teacher_encoding(weights):
     """The mean over structures of the encodings of the largest architectures."""
     names = ["ExtraDW_k5_k5", "IB_k5", "ConvNext_k5", "FFN"]
     archs = np.stack([SPACE.largest(name) for name in names])
-    topology, sizes = SPACE.encode_topology(archs), SPACE.encode_size(archs)
+    topology, sizes = encode_topology(SPACE, archs), encode_size(SPACE, archs)
     stages, start, middle = np.split(sizes, [6, 11], axis=1)
     topology, start, middle = (
         np.einsum("bs,sbm->bm", weights, rows) for rows in (topology, start, middle)
     )
-    sizes = np.concatenate([stages[0], start, middle])
-    return np.block(
-        [
-            [topology, np.zeros((5, sizes.shape[1]))],
-            [np.zeros((len(sizes), 4)), sizes],
-        ]
-    )
+    return join(topology, np.concatenate([stages[0], start, middle]))
 
 
 def test_dropout_is_the_teachers_alone():

@@ -123,31 +123,6 @@ def test_the_convolutions_of_a_block(operation, ratio, expected):
     assert depthwise == {"start", "middle"} & {c.name for c in convs}
 
 
-def test_encodings(space):
-    archs = space.sample(20, seed=0).reshape(4, 5, -1)
-    topology, size = space.encode_topology(archs), space.encode_size(archs)
-    assert topology.shape == (4, 5, 26, 4)
-    assert size.shape == (4, 5, 2 * 7 + 2 * 26, 5)
-    for index in np.ndindex(4, 5):
-        blocks = iter(space.blocks(archs[index]))
-        for place, present in enumerate(space.present(archs[index])):
-            expected = np.zeros((3, 5))
-            if present:
-                operation = next(blocks).operation
-                expected[0, STRUCTURES.index(operation.structure)] = 1
-                for row, kernel in enumerate(operation, start=1):
-                    if kernel is not None:
-                        expected[row, [3, 5].index(kernel)] = 1
-            np.testing.assert_array_equal(topology[index][place], expected[0, :4])
-            np.testing.assert_array_equal(size[index][14 + place], expected[1])
-            np.testing.assert_array_equal(size[index][40 + place], expected[2])
-        depths, channels = space.depths(archs[index]), space.channels(archs[index])
-        for stage, (all_channels, all_depths) in enumerate(TABLE):
-            assert size[index][stage].sum() == size[index][7 + stage].sum() == 1
-            assert size[index][stage, all_depths.index(depths[stage])] == 1
-            assert size[index][7 + stage, all_channels.index(channels[stage])] == 1
-
-
 def test_smallest_and_largest(space):
     smallest, largest = space.smallest(), space.largest()
     assert space.depths(smallest).tolist() == [depths[0] for _, depths in TABLE]

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from encoding_reference import encode_candidates
 from keras import ops
 from supernet_reference import (
     FAIR_SETS,
@@ -154,7 +155,7 @@ def test_kernel_distance_is_the_relative_distance_of_explicit_kernels():
     supernet = tiny_supernet()
     archs = supernet.space.sample(6, seed=0)
     features, coefficients = (
-        to_numpy(t) for t in supernet.encode(supernet.space.encode(archs))
+        to_numpy(t) for t in supernet.encode(encode_candidates(archs, 3))
     )
     convs = [supernet.stem] + [ops[2].conv for ops in supernet.cell.edge_operations]
     distances = []

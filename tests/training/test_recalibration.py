@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from encoding_reference import encode_candidates
 from keras import ops
 from supernet_reference import (
     FAIR_SETS,
@@ -60,7 +61,7 @@ class NumpyStatistics:
 def test_statistics_are_those_of_each_subnets_own_forward(supernet, images, statistics):
     seen = set()
     for slot, arch in enumerate(ARCHS):
-        features, coefficients = supernet.encode(supernet.space.encode(arch)[None])
+        features, coefficients = supernet.encode(encode_candidates([arch], 3))
         recorder = NumpyStatistics()
         route = PathRoute(
             [int(choice) for choice in arch],

@@ -1,6 +1,6 @@
 """Which subnets a training step runs.
 
-Shapes: ``D`` decisions, ``K`` candidates, ``S`` subnets.
+Shapes: ``D`` decisions, ``K`` candidates, ``S`` subnets (docs/symbols.md).
 """
 
 import keras

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from keras import ops
 
+from keras_khyper.architectures.samplers import get_sampler
 from keras_khyper.training import SAMPLERS, SPOS, FairNAS, FocusFair, Sampler
-from keras_khyper.training.samplers import get_sampler
 
 D, K = 3, 4
 NUM_DRAWS = 40_000

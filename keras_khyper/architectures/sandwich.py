@@ -1,14 +1,14 @@
 """The sandwich rule for spaces whose architectures have sizes.
 
-Shapes: ``B`` blocks, ``D`` decisions, ``S`` subnets.
+Shapes: ``L`` blocks, ``D`` decisions, ``S`` subnets (docs/symbols.md).
 """
 
 import keras
 from keras import ops
 
-from keras_khyper.layers.traced_uib_space import TracedUIBSpace
+from keras_khyper.architectures.registry import get
+from keras_khyper.architectures.samplers import Sampler, get_sampler
 from keras_khyper.spaces import UIBSpace
-from keras_khyper.training.samplers import Sampler, get_sampler
 
 
 @keras.saving.register_keras_serializable(package="keras_khyper")
@@ -27,7 +27,7 @@ class Sandwich(Sampler):
 
     Args:
         space: A `UIBSpace`.
-        structures: A `Sampler` or its name: of structures, given beta [B, 4].
+        structures: A `Sampler` or its name: of structures, given beta [L, 4].
         extremes: Whether the smallest and the largest size are always drawn; else
             all are random. A sampler of one subnet draws random ones.
 
@@ -45,7 +45,7 @@ class Sandwich(Sampler):
         self.space = space
         self.structures = get_sampler(structures)
         self.extremes = extremes
-        self._traced = TracedUIBSpace(space)
+        self._architectures = get(space)
 
     @property
     def is_fair(self):
@@ -56,7 +56,7 @@ class Sandwich(Sampler):
         """Draw architectures [*shape, S, D]; see `Sampler.sample`.
 
         Args:
-            arch_logits: beta [B, 4], of structures.
+            arch_logits: beta [L, 4], of structures.
             seed: As in `Sampler.sample`.
             shape: As in `Sampler.sample`.
         """
@@ -64,18 +64,18 @@ class Sandwich(Sampler):
             seed = keras.random.SeedGenerator(seed)
         structures = self.structures.sample(arch_logits, seed, shape)
         leading = structures.shape[:-1]  # [*shape, S]
-        counts = self._traced.num_size_candidates()
+        counts = self._architectures.num_size_candidates()
         uniform = keras.random.uniform((*leading, len(counts)), seed=seed)
         # In float32 the product may round up to the count itself.
         sizes = ops.floor(uniform * ops.convert_to_tensor(counts, "float32"))
         sizes = ops.minimum(ops.cast(sizes, "int32"), counts.astype("int32") - 1)
         if self.extremes and leading[-1] > 1:
             rank = ops.argsort(keras.random.uniform(leading, seed=seed), axis=-1)
-            for place, extreme in enumerate(self._traced.extreme_sizes()):
+            for place, extreme in enumerate(self._architectures.extreme_sizes()):
                 here = ops.equal(rank, place)[..., None]
                 extreme = ops.convert_to_tensor(extreme, "int32")
                 sizes = ops.where(here, extreme, sizes)
-        return self._traced.architectures(structures, sizes)
+        return self._architectures.combine(structures, sizes)
 
     def get_config(self):
         """Return the constructor's arguments."""

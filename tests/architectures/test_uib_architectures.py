@@ -3,9 +3,10 @@
 import keras
 import numpy as np
 import pytest
+from encoding_reference import encode_uib
 from keras import ops
 
-from keras_khyper.layers import TracedUIBSpace
+from keras_khyper.architectures import UIBArchitectures
 from keras_khyper.spaces import STRUCTURES, UIBSpace, UIBStage
 
 SPACES = {
@@ -36,18 +37,18 @@ def to_numpy(x):
 
 
 def test_structures_and_depths(space):
-    archs, traced = archs_of(space), TracedUIBSpace(space)
+    archs, meaning = archs_of(space), UIBArchitectures(space)
     np.testing.assert_array_equal(
-        to_numpy(traced.structures(tensor(archs))), space.structures(archs)
+        to_numpy(meaning.choices(tensor(archs))), space.structures(archs)
     )
     np.testing.assert_array_equal(
-        to_numpy(traced.present(tensor(archs))), space.present(archs)
+        to_numpy(meaning.present(tensor(archs))), space.present(archs)
     )
 
 
 def test_sizes_are_those_of_the_spaces_blocks(space):
-    archs, traced = archs_of(space), TracedUIBSpace(space)
-    sizes = to_numpy(traced.sizes(tensor(archs)))
+    archs, meaning = archs_of(space), UIBArchitectures(space)
+    sizes = to_numpy(meaning.sizes(tensor(archs)))
     for arch, found in zip(archs, sizes, strict=True):
         width = space.stem_channels
         blocks = iter(space.blocks(arch))
@@ -61,35 +62,30 @@ def test_sizes_are_those_of_the_spaces_blocks(space):
 
 
 def test_encoding_holds_topology_and_size(space):
-    archs, traced = archs_of(space), TracedUIBSpace(space)
-    encoding = to_numpy(traced.encode(tensor(archs)))
-    assert encoding.shape[1:] == traced.encoding_shape
-    topology, sizes = space.encode_topology(archs), space.encode_size(archs)
-    blocks, structures = topology.shape[1:]
-    np.testing.assert_array_equal(encoding[:, :blocks, :structures], topology)
-    np.testing.assert_array_equal(encoding[:, blocks:, structures:], sizes)
-    assert not encoding[:, :blocks, structures:].any()
-    assert not encoding[:, blocks:, :structures].any()
+    archs, meaning = archs_of(space), UIBArchitectures(space)
+    encoding = to_numpy(meaning.encode(tensor(archs)))
+    assert encoding.shape[1:] == meaning.encoding_shape
+    np.testing.assert_array_equal(encoding, encode_uib(space, archs))
 
 
 def test_the_teachers_encoding_of_one_structure_is_that_of_the_largest_subnet(space):
-    traced, kernel = TracedUIBSpace(space), max(space.kernel_sizes)
+    meaning, kernel = UIBArchitectures(space), max(space.kernel_sizes)
     for index, name in enumerate(
         [f"ExtraDW_k{kernel}_k{kernel}", f"IB_k{kernel}", f"ConvNext_k{kernel}", "FFN"]
     ):
         weights = np.tile(np.eye(4, dtype="float32")[index], (space.num_blocks, 1))
-        expected = traced.encode(tensor(space.largest(name)[None]))[0]
+        expected = meaning.encode(tensor(space.largest(name)[None]))[0]
         np.testing.assert_allclose(
-            to_numpy(traced.encode_teacher(ops.convert_to_tensor(weights))),
+            to_numpy(meaning.encode_teacher(ops.convert_to_tensor(weights))),
             to_numpy(expected),
             atol=1e-6,
         )
 
 
-def test_fair_structures_complete_each_set(space):
-    traced = TracedUIBSpace(space)
+def test_fair_choices_complete_each_set(space):
+    meaning = UIBArchitectures(space)
     for archs in space.pack(archs_of(space)).archs:
-        found = to_numpy(traced.fair_structures(tensor(archs)))
+        found = to_numpy(meaning.fair_choices(tensor(archs)))
         np.testing.assert_array_equal(
             np.sort(found, axis=0), np.tile(np.arange(4)[:, None], len(found[0]))
         )
@@ -99,11 +95,11 @@ def test_fair_structures_complete_each_set(space):
 
 def test_architectures_of_structures_and_sizes(space):
     """By way of names: what was put in is what the space reads out."""
-    traced, rng = TracedUIBSpace(space), np.random.default_rng(0)
-    counts = traced.num_size_candidates()
+    meaning, rng = UIBArchitectures(space), np.random.default_rng(0)
+    counts = meaning.num_size_candidates()
     structures = rng.integers(0, 4, (30, space.num_blocks))
     sizes = rng.integers(0, counts, (30, len(counts)))
-    archs = to_numpy(traced.architectures(tensor(structures), tensor(sizes)))
+    archs = to_numpy(meaning.combine(tensor(structures), tensor(sizes)))
     for arch, chosen, indices in zip(
         space.validate(archs), structures, sizes, strict=True
     ):
@@ -121,10 +117,10 @@ def test_architectures_of_structures_and_sizes(space):
 
 
 def test_extreme_sizes_make_smallest_and_largest(space):
-    traced = TracedUIBSpace(space)
-    sizes = tensor(traced.extreme_sizes())
+    meaning = UIBArchitectures(space)
+    sizes = tensor(meaning.extreme_sizes())
     extra = ops.zeros((2, space.num_blocks), "int32")
-    archs = to_numpy(traced.architectures(extra, sizes))
+    archs = to_numpy(meaning.combine(extra, sizes))
     smallest = min(space.kernel_sizes)
     expected = [space.smallest(f"ExtraDW_k{smallest}_k{smallest}"), space.largest()]
     np.testing.assert_array_equal(archs, expected)
@@ -137,8 +133,8 @@ def test_inside_a_traced_graph():
     import tensorflow as tf
 
     space = SPACES["paper"]
-    traced, archs = TracedUIBSpace(space), archs_of(space)[:4]
-    for method in (traced.encode, traced.sizes, traced.fair_structures):
+    meaning, archs = UIBArchitectures(space), archs_of(space)[:4]
+    for method in (meaning.encode, meaning.sizes, meaning.fair_choices):
         compiled = tf.function(method, autograph=False)
         np.testing.assert_array_equal(
             to_numpy(compiled(tensor(archs))), to_numpy(method(tensor(archs)))

@@ -1,0 +1,111 @@
+"""What the architectures of a space mean to a supernet.
+
+Shapes: ``S`` subnets, ``D`` decisions, ``K`` candidates (docs/symbols.md).
+"""
+
+from keras import ops
+
+from keras_khyper.architectures.samplers import get_sampler
+
+
+class Architectures:
+    """Says what the architectures of a space mean to routes, encoder and sampler.
+
+    A supernet holds one such object, `Supernet.architectures`, which is made from its
+    space (`keras_khyper.architectures.get`). Its methods take architectures as
+    tensors, also inside a traced graph.
+
+    This class is for spaces whose architectures choose one candidate per decision,
+    and nothing else. For another kind of space derive a class, and bind it to the
+    class of the space with `keras_khyper.architectures.register`. The decisions of
+    the routes, which `choices` answers, need not be those of the space: a
+    `UIBSpace` decides on sizes as well, a route on the structure of each block.
+
+    Args:
+        space: A `keras_khyper.spaces.SearchSpace`, or another space with
+            ``num_decisions`` and ``num_candidates``.
+
+    Example:
+    >>> architectures = kk.architectures.get(kk.spaces.NASBench201())
+    >>> archs = ops.convert_to_tensor(architectures.space.sample(8, seed=0), "int32")
+    >>> architectures.encode(archs)                              # [8, 6, 5]
+    """
+
+    def __init__(self, space):
+        self.space = space
+
+    @property
+    def arch_logits_shape(self):
+        """Shape of beta: decisions of the routes, and their candidates."""
+        return self.space.num_decisions, self.space.num_candidates
+
+    def mixture_weights(self, arch_logits):
+        """Return the weights of the teacher's mixture, softmax(beta) (Eq. 5)."""
+        return ops.softmax(arch_logits)
+
+    @property
+    def encoding_shape(self):
+        """Shape of an architecture's encoding alpha (paper §3.2)."""
+        return self.arch_logits_shape
+
+    def encode(self, archs):
+        """Return the encodings alpha [S, *encoding_shape] of architectures [S, D]."""
+        archs = ops.convert_to_tensor(archs, "int32")
+        return ops.one_hot(archs, self.space.num_candidates)
+
+    def encode_teacher(self, weights):
+        """Return the encoding of the teacher, whose mixture has these weights."""
+        return weights
+
+    def choices(self, archs):
+        """Return the candidate that is chosen at each decision of the routes.
+
+        Args:
+            archs: D Python integers, or an integer tensor [..., D].
+
+        Returns:
+            The same kind, Python integers or an integer tensor.
+        """
+        return archs
+
+    def present(self, archs):
+        """Return which decisions of the routes count in each subnet.
+
+        A choice that does not count, as in a block beyond a stage's depth, changes
+        nothing in the subnet.
+
+        Args:
+            archs: Integer tensor [..., D].
+
+        Returns:
+            Bool tensor, of the shape of ``choices(archs)``.
+        """
+        return ops.ones_like(self.choices(archs), "bool")
+
+    def candidate_uses(self, archs):
+        """Return which candidates each subnet uses: zeros and ones [S, D, K].
+
+        Args:
+            archs: Integer tensor [S, D].
+        """
+        uses = ops.one_hot(self.choices(archs), self.arch_logits_shape[1])
+        return uses * ops.cast(self.present(archs), uses.dtype)[..., None]
+
+    def fair_choices(self, archs):
+        """Return the choices of a fair set [S, D]; each column is a permutation."""
+        return self.choices(archs)
+
+    def sizes(self, archs):
+        """Return the sizes of subnets at each decision: integers [S, D, n].
+
+        None where the subnets of the space all have one size; see `Route`.
+        """
+        del archs
+
+    def make_sampler(self, sampler):
+        """Return the sampler that draws whole architectures.
+
+        Args:
+            sampler: What `Supernet.compile` got: a `Sampler` or the name of one.
+        """
+        return get_sampler(sampler)
