@@ -48,6 +48,8 @@ BACKEND_FREE = (
     "benchmarks/test_search_speed.py",
     "benchmarks/test_whole_space.py",
     "recipes",
+    "evidence",
+    "experiments",
     "evaluation/test_comparison.py",
     "evaluation/test_statistics.py",
     "evaluation/test_table.py",

@@ -1,13 +1,13 @@
 """How fast are many subnets evaluated, against a static model for each?
 
-    python benchmarks/evaluate.py
-    python benchmarks/evaluate.py --num-cells 1 --channels 4 --image-size 8
+    python -m benchmarks.evaluate
+    python -m benchmarks.evaluate --num-cells 1 --channels 4 --image-size 8
 
 Evaluates random architectures and whole fair sets with `SubnetEvaluator`
 (untrained weights, random images), counts traces, and builds, traces and runs
 the static Keras model of a few of the same architectures with the same images.
 Runs on the backend that KERAS_BACKEND names and writes a section per backend to
-benchmarks/results/evaluate.json; other sections of the file stay.
+results/benchmarks/evaluate.json; other sections of the file stay.
 """
 
 import dataclasses
@@ -19,9 +19,20 @@ from typing import Any
 
 import numpy as np
 import tyro
-from _ratios import rated
-from _report import RESULTS, print_entries, provenance, replace_sections
-from _subnets import EvaluationSettings, make_evaluator, random_data, timed
+
+from benchmarks.harness.ratios import rated
+from benchmarks.harness.report import (
+    RESULTS,
+    print_entries,
+    provenance,
+    replace_sections,
+)
+from benchmarks.harness.subnets import (
+    EvaluationSettings,
+    make_evaluator,
+    random_data,
+    timed,
+)
 
 MIN_OVERHEAD_RATIO = 20.0
 

@@ -1,13 +1,13 @@
 """How fast are a training step and the evaluation of subnets on a GPU?
 
-    python benchmarks/gpu_step.py
-    python benchmarks/gpu_step.py --groups peer --num-cells 3 --batches 256
-    python benchmarks/gpu_step.py --smoke          # tiny sizes, on the CPU
+    python -m benchmarks.gpu_step
+    python -m benchmarks.gpu_step --groups peer --num-cells 3 --batches 256
+    python -m benchmarks.gpu_step --smoke          # tiny sizes, on the CPU
 
 Compares our step on JAX with a plain PyTorch supernet on the same GPU (group
 peer) and with plain weight sharing (generation), and times `SubnetEvaluator` on
 the benchmark's own network (evaluation). Writes a section per comparison to
-benchmarks/results/gpu_step.json as soon as it is measured; other sections stay.
+results/benchmarks/gpu_step.json as soon as it is measured; other sections stay.
 
 To save time, the subjects of several comparisons start and compile at the same
 time (--sections-at-once, --parallel); the peers then try out their algorithms one
@@ -24,12 +24,19 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
-import _groups
 import tyro
-from _harness import Result, Subject, started, take_turns
-from _ratios import Ratio, rated
-from _report import RESULTS, answer_of, print_table, provenance, replace_sections
-from whole_space import SPACE_SIZE, measured_minutes
+
+from benchmarks.harness import groups as comparisons
+from benchmarks.harness.measure import Result, Subject, started, take_turns
+from benchmarks.harness.ratios import Ratio, rated
+from benchmarks.harness.report import (
+    RESULTS,
+    answer_of,
+    print_table,
+    provenance,
+    replace_sections,
+)
+from benchmarks.whole_space import SPACE_SIZE, measured_minutes
 
 PRECISION = (
     "float32: convolutions and products may use TF32 on both sides (JAX's default; "
@@ -61,7 +68,7 @@ class Settings:
     batches: tuple[int, ...] = (256, 64)
     """Images per step, each compared with the peer; the first also with weight
     sharing."""
-    dtypes: tuple[str, ...] = _groups.DTYPES
+    dtypes: tuple[str, ...] = comparisons.DTYPES
     channels: int = 16
     image_size: int = 32
     rank: int = 32
@@ -97,9 +104,9 @@ class Settings:
     """Run at tiny sizes on the CPU; the figures mean nothing."""
     output: pathlib.Path = RESULTS / "gpu_step.json"
 
-    def of_step(self, num_cells: int, batch: int) -> _groups.Settings:
+    def of_step(self, num_cells: int, batch: int) -> comparisons.Settings:
         """Return the settings that subjects of step.py are made from."""
-        return _groups.Settings(
+        return comparisons.Settings(
             batch=batch,
             channels=self.channels,
             num_cells=num_cells,
@@ -166,16 +173,16 @@ def comparison(
 
 def peer(settings: Settings) -> Iterator[Section]:
     """Our step against plain PyTorch in its better memory layout, by size."""
-    variants = _groups.parsed_variants(settings.variants)
+    variants = comparisons.parsed_variants(settings.variants)
     for num_cells in settings.num_cells:
         for dtype in settings.dtypes:
             for batch in settings.batches:
                 of_step = settings.of_step(num_cells, batch)
-                ours = _groups.with_variants(
+                ours = comparisons.with_variants(
                     of_step, variants, "ours", dtype=dtype, by_fit=settings.by_fit
                 )
-                peers = _groups.peer_subjects(of_step, dtype)
-                sides = _groups.labels_of(ours), _groups.labels_of(peers)
+                peers = comparisons.peer_subjects(of_step, dtype)
+                sides = comparisons.labels_of(ours), comparisons.labels_of(peers)
                 words = f"{dtype}, batch {batch}, {num_cells} cells"
                 yield comparison(
                     settings,
@@ -198,7 +205,7 @@ def generation(settings: Settings) -> Iterator[Section]:
     of_step = settings.of_step(num_cells, batch)
     generated = f"N={settings.num_shots}, h={settings.rank}"
     subjects = [
-        _groups.our_subject(of_step, label, by_fit=settings.by_fit, **options)
+        comparisons.our_subject(of_step, label, by_fit=settings.by_fit, **options)
         for label, options in {generated: {}, "shared": {"generator": "shared"}}.items()
     ]
     words = f"N={settings.num_shots} / shared, batch {batch}, {num_cells} cells"

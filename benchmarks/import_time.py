@@ -1,9 +1,9 @@
 """What does `import keras_khyper` add to `import keras`?
 
-    python benchmarks/import_time.py
+    python -m benchmarks.import_time
 
 Imports both in fresh processes, backend by backend in turns, and writes a
-section per backend to benchmarks/results/import_time.json.
+section per backend to results/benchmarks/import_time.json.
 """
 
 import dataclasses
@@ -16,8 +16,14 @@ import sys
 import time
 
 import tyro
-from _ratios import rated
-from _report import RESULTS, print_entries, provenance, replace_sections
+
+from benchmarks.harness.ratios import rated
+from benchmarks.harness.report import (
+    RESULTS,
+    print_entries,
+    provenance,
+    replace_sections,
+)
 
 MAX_SECONDS = 0.3
 ROOT = pathlib.Path(__file__).resolve().parents[1]

@@ -1,7 +1,7 @@
 """How long does `fit` wait for batches?
 
-    python benchmarks/input_pipeline.py
-    KERAS_BACKEND=jax python benchmarks/input_pipeline.py --batches 64
+    python -m benchmarks.input_pipeline
+    KERAS_BACKEND=jax python -m benchmarks.input_pipeline --batches 64
 
 Trains the supernet on random images through `AugmentedBatches` (flip, crop,
 normalisation) and notes when each batch is ready and when `fit` has finished the
@@ -9,7 +9,7 @@ step before it: what lies between is time waited, even where a thread prepares
 batches ahead. Epochs on batches that lie ready in memory take turns with them:
 the ratio of both also holds what that thread takes from the step's cores. The
 pipeline alone is timed as well. Runs on the backend that KERAS_BACKEND names and
-writes a section per backend to benchmarks/results/input_pipeline.json.
+writes a section per backend to results/benchmarks/input_pipeline.json.
 """
 
 import dataclasses
@@ -21,10 +21,15 @@ from typing import Any
 
 import numpy as np
 import tyro
-from _ratios import rated
-from _report import RESULTS, print_entries, provenance, replace_sections
-from _subnets import timed
-from flat_settings import make_generator
+
+from benchmarks.harness.ratios import rated
+from benchmarks.harness.report import (
+    RESULTS,
+    print_entries,
+    provenance,
+    replace_sections,
+)
+from benchmarks.harness.subnets import timed
 
 NUM_CLASSES = 10
 MEAN, STD = (127.5, 127.5, 127.5), (64.0, 64.0, 64.0)
@@ -163,7 +168,7 @@ def make_supernet(settings: Settings) -> Any:
         NUM_CLASSES,
         settings.channels,
         settings.num_cells,
-        generator=make_generator(
+        generator=kk.experiments.make_generator(
             settings.generator, rank=settings.rank, num_shots=settings.num_shots
         ),
         seed=settings.seed,

@@ -1,13 +1,13 @@
 """Does a smaller subnet run faster once it is exported?
 
-    python benchmarks/latency.py
-    python benchmarks/latency.py --archs 12 --rounds 9
+    python -m benchmarks.latency
+    python -m benchmarks.latency --archs 12 --rounds 9
 
 Exports subnets across the range of multiply-accumulates to TFLite, in float32 and
 with int8 throughout, and measures the latency of one image in LiteRT, beside the
 Keras model's compiled predict. All share one core: files and models take turns.
 Weights are untrained, which latency does not see; int8 takes its ranges from
-random images. Writes a section per backend to benchmarks/results/latency.json.
+random images. Writes a section per backend to results/benchmarks/latency.json.
 """
 
 import dataclasses
@@ -19,9 +19,15 @@ from typing import Any
 
 import numpy as np
 import tyro
-from _ratios import rated
-from _report import RESULTS, print_entries, provenance, replace_sections
-from _worker import use_threads
+
+from benchmarks.harness.ratios import rated
+from benchmarks.harness.report import (
+    RESULTS,
+    print_entries,
+    provenance,
+    replace_sections,
+)
+from benchmarks.harness.worker import use_threads
 
 RUNTIMES = ("float32", "int8", "keras")
 NUM_CANDIDATES = 1000

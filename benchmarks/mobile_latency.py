@@ -1,7 +1,7 @@
 """How fast is KHyper-S on a device, beside the networks one would take instead?
 
-    python benchmarks/mobile_latency.py
-    python benchmarks/mobile_latency.py --networks khyper_s efficientnet_b0
+    python -m benchmarks.mobile_latency
+    python -m benchmarks.mobile_latency --networks khyper_s efficientnet_b0
 
 Exports KHyper-S, MobileNetV3-Large and EfficientNet-B0 (keras.applications) with 1000
 classes to TFLite, in float32 and with int8 throughout, and measures the latency of one
@@ -12,7 +12,7 @@ write uint8. No softmax.
 
 Weights are random, which latency does not see; BatchNorm's statistics are those of the
 representative (random) images, so that no activation vanishes or explodes. Writes a
-section per image size to benchmarks/results/mobile_latency.json.
+section per image size to results/benchmarks/mobile_latency.json.
 """
 
 import dataclasses
@@ -24,9 +24,15 @@ from typing import Any
 
 import numpy as np
 import tyro
-from _ratios import rated
-from _report import RESULTS, print_entries, provenance, replace_sections
-from _worker import use_threads
+
+from benchmarks.harness.ratios import rated
+from benchmarks.harness.report import (
+    RESULTS,
+    print_entries,
+    provenance,
+    replace_sections,
+)
+from benchmarks.harness.worker import use_threads
 
 OURS = "khyper_s"
 NAMES = {

@@ -1,12 +1,12 @@
 """Runs the benchmarks, then prints one table of all ratios beside their bars.
 
-    python benchmarks/run_all.py
-    python benchmarks/run_all.py --scripts evaluate latency
-    python benchmarks/run_all.py --scripts             # only prints the table
-    python benchmarks/run_all.py --smoke               # tiny sizes, about 2 minutes
+    python -m benchmarks.run_all
+    python -m benchmarks.run_all --scripts evaluate latency
+    python -m benchmarks.run_all --scripts             # only prints the table
+    python -m benchmarks.run_all --smoke               # tiny sizes, about 2 minutes
 
 Each script runs in a process of its own, one after the other, and writes its file
-to benchmarks/results. The table holds the ratios of every file there, also those
+to results/benchmarks. The table holds the ratios of every file there, also those
 of scaling.py and whole_space.py, and is written to summary.json. With --smoke all
 goes to a temporary folder, and the figures mean nothing. A missed bar is reported
 and is no error; a script that fails, or a ratio without a value, is one.
@@ -22,8 +22,8 @@ import time
 from typing import Any
 
 import tyro
-from _harness import HERE
-from _report import RESULTS, print_entries, provenance, write_json
+
+from benchmarks.harness.report import RESULTS, print_entries, provenance, write_json
 
 SUMMARY = "summary.json"
 _TINY = "--channels 2 --num-cells 1 --image-size 8"
@@ -72,7 +72,8 @@ def run_script(name: str, folder: pathlib.Path, smoke: bool) -> int:
     """Run one script; returns its exit code."""
     command = [
         sys.executable,
-        str(HERE / f"{name}.py"),
+        "-m",
+        f"benchmarks.{name}",
         *SCRIPTS[name][smoke].split(),
         "--output",
         str(folder / f"{name}.json"),

@@ -1,14 +1,14 @@
 """How does the step time grow with batch, channels, cells, K, N and h?
 
-    python benchmarks/scaling.py
-    python benchmarks/scaling.py --factors batch rank --rounds 5
-    python benchmarks/scaling.py --factors      # only draws the figure again
+    python -m benchmarks.scaling
+    python -m benchmarks.scaling --factors batch rank --rounds 5
+    python -m benchmarks.scaling --factors      # only draws the figure again
 
 Varies one factor at a time around a base size. For batch, channels and cells the
 plain PyTorch supernet takes turns with ours at every value; for N and h (the
 generators) plain weight sharing is measured beside them; K takes the first K of
 the candidate operations in fewer_operations.py. Writes a section per factor to
-benchmarks/results/scaling.json, other sections of the file stay, and draws all
+results/benchmarks/scaling.json, other sections of the file stay, and draws all
 of the file in scaling.png.
 """
 
@@ -21,10 +21,16 @@ from typing import Any
 
 import numpy as np
 import tyro
-from _groups import LAYOUTS
-from _harness import Subject, measure
-from _ratios import rated
-from _report import RESULTS, print_entries, provenance, replace_sections
+
+from benchmarks.harness.groups import LAYOUTS
+from benchmarks.harness.measure import Subject, measure
+from benchmarks.harness.ratios import rated
+from benchmarks.harness.report import (
+    RESULTS,
+    print_entries,
+    provenance,
+    replace_sections,
+)
 
 NAMES = {
     "batch": "images per step",

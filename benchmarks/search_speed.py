@@ -1,14 +1,14 @@
 """What does search itself cost, beside the evaluation of subnets?
 
-    python benchmarks/search_speed.py
-    python benchmarks/search_speed.py --num-cells 1 --channels 4 --image-size 8
+    python -m benchmarks.search_speed
+    python -m benchmarks.search_speed --num-cells 1 --channels 4 --image-size 8
 
 Runs the searches with the paper's numbers (population 100, 50 iterations) under
 a limit of multiply-accumulates and with checkpoints, while accuracy comes from a
 synthetic table: what is left is sampling, mutation, constraints and bookkeeping.
 Beside it stands the measured evaluation of one subnet by `SubnetEvaluator`
 (untrained weights, random images, whole fair sets, which is the fastest). Writes
-benchmarks/results/search_speed.json.
+results/benchmarks/search_speed.json.
 """
 
 import dataclasses
@@ -22,9 +22,15 @@ from typing import Any
 
 import numpy as np
 import tyro
-from _ratios import rated
-from _report import RESULTS, print_entries, provenance, replace_sections
-from _subnets import EvaluationSettings, make_evaluator, timed
+
+from benchmarks.harness.ratios import rated
+from benchmarks.harness.report import (
+    RESULTS,
+    print_entries,
+    provenance,
+    replace_sections,
+)
+from benchmarks.harness.subnets import EvaluationSettings, make_evaluator, timed
 
 MAX_SHARE = 0.01
 SEARCHES = {

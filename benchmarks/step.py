@@ -1,21 +1,22 @@
 """How fast is a training step, and how much memory does it take?
 
-    python benchmarks/step.py
-    python benchmarks/step.py --groups floor routing --rounds 7
+    python -m benchmarks.step
+    python -m benchmarks.step --groups floor routing --rounds 7
 
 Compares our step with a plain PyTorch supernet, with the bare convolutions it
 is made of, with plain weight sharing and with architectures fixed at compile
 time. Prints one table of ratios beside their bars and writes a section per
-comparison to benchmarks/results/step.json; other sections of the file stay.
+comparison to results/benchmarks/step.json; other sections of the file stay.
 benchmarks/README.md says what each ratio means.
 """
 
 import time
 
 import tyro
-from _groups import GROUPS, Settings, parsed_variants
-from _harness import measure
-from _report import print_table, provenance, replace_sections
+
+from benchmarks.harness.groups import GROUPS, Settings, parsed_variants
+from benchmarks.harness.measure import measure
+from benchmarks.harness.report import print_table, provenance, replace_sections
 
 
 def main(settings: Settings) -> None:

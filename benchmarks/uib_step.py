@@ -1,13 +1,13 @@
 """What does a training step of the full ImageNet supernet take, in time and memory?
 
-    python benchmarks/uib_step.py
-    python benchmarks/uib_step.py --rank 8 --num-shots 4 --batch 2 --image-size 64
+    python -m benchmarks.uib_step
+    python -m benchmarks.uib_step --rank 8 --num-shots 4 --batch 2 --image-size 64
 
 One step is Algorithm 1 on random images: the teacher, that is the largest network
 with all four structures of each of its 26 blocks, and its update; then the smallest
 subnet, the largest and two random ones, and theirs. Once with the four subnets in one
 graph and once one after the other (``accumulate_subnets``). Writes a section per
-backend to benchmarks/results/uib_step.json; other sections of the file stay.
+backend to results/benchmarks/uib_step.json; other sections of the file stay.
 """
 
 import dataclasses
@@ -16,9 +16,10 @@ import time
 from typing import Any
 
 import tyro
-from _harness import Result, Subject, measure
-from _ratios import rated
-from _report import RESULTS, print_table, provenance, replace_sections
+
+from benchmarks.harness.measure import Result, Subject, measure
+from benchmarks.harness.ratios import rated
+from benchmarks.harness.report import RESULTS, print_table, provenance, replace_sections
 
 TOGETHER, ACCUMULATED = "four subnets in one graph", "accumulate_subnets"
 

@@ -1,13 +1,13 @@
 """How long does the evaluation of all 15,625 architectures take?
 
-    python benchmarks/whole_space.py
-    python benchmarks/whole_space.py --limit 50       # fair sets; extrapolated
-    python benchmarks/whole_space.py --estimate-only --macs-per-second 5e10
+    python -m benchmarks.whole_space
+    python -m benchmarks.whole_space --limit 50       # fair sets; extrapolated
+    python -m benchmarks.whole_space --estimate-only --macs-per-second 5e10
 
 Recalibrates and evaluates the whole space with `SubnetEvaluator`, a coset (a fair
 set of five) at a time, at a micro size: untrained weights, random images. Results
 are kept in --results-path: a killed run goes on where it stopped. Writes a
-section per backend to benchmarks/results/whole_space.json.
+section per backend to results/benchmarks/whole_space.json.
 
 For another size (--other.*) or other hardware (--macs-per-second) it prints
 
@@ -28,10 +28,16 @@ from typing import Any
 
 import numpy as np
 import tyro
-from _ratios import rated
-from _report import RESULTS, print_entries, provenance, replace_sections
-from _subnets import EvaluationSettings, make_evaluator, timed
 from rich.progress import Progress
+
+from benchmarks.harness.ratios import rated
+from benchmarks.harness.report import (
+    RESULTS,
+    print_entries,
+    provenance,
+    replace_sections,
+)
+from benchmarks.harness.subnets import EvaluationSettings, make_evaluator, timed
 
 MAX_MINUTES = 30.0
 SPACE_SIZE = 15_625

@@ -8,7 +8,8 @@ import pathlib
 from typing import Any, Protocol
 
 import numpy as np
-from _common import load_images
+
+from recipes._images import load_images
 
 Examples = tuple[np.ndarray, np.ndarray]
 

@@ -1,25 +1,12 @@
 """What the recipes share that train a supernet in a folder and evaluate subnets."""
 
+import contextlib
 import dataclasses
 import json
 import pathlib
 import time
 from collections.abc import Callable, Collection
 from typing import Any, Literal
-
-from _common import (
-    RESULTS,
-    RUNS,
-    cosine_by_epoch,
-    make_generator,
-    make_sampler,
-    open_folder,
-    provenance,
-    replica_scope,
-    setting_defaults,
-    write_json,
-)
-from _runs import Stopwatch, lock_folder, read_history, save_supernet
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,14 +39,16 @@ class SupernetSettings:
     seed: int = 0
     name: str
     """Names the run's folder and its result file."""
-    runs: pathlib.Path = RUNS
+    runs: pathlib.Path = pathlib.Path("runs")
     """Folder of the runs' folders: checkpoints, logs, exported files."""
-    output: pathlib.Path = RESULTS
+    output: pathlib.Path = pathlib.Path("results")
 
 
 def supernet_generator(settings: Any) -> Any:
     """Return the generator of a run's settings."""
-    return make_generator(
+    import keras_khyper as kk
+
+    return kk.experiments.make_generator(
         settings.generator,
         rank=settings.rank,
         num_shots=settings.num_shots,
@@ -116,7 +105,7 @@ def fit_supernet(
 
     import keras_khyper as kk
 
-    schedule = cosine_by_epoch(settings.learning_rate, settings.epochs)
+    schedule = kk.training.cosine_by_epoch(settings.learning_rate, settings.epochs)
     callbacks = [
         *callbacks,
         keras.callbacks.LearningRateScheduler(schedule),
@@ -132,7 +121,7 @@ def fit_supernet(
 def trained_supernet(
     settings: SupernetSettings,
     folder: pathlib.Path,
-    watch: Stopwatch,
+    watch: Any,
     make: Callable[[], Any],
     train: Callable[[Any], None],
 ) -> Any:
@@ -141,11 +130,13 @@ def trained_supernet(
     Args:
         settings: Of the run.
         folder: The run's own.
-        watch: Gets the phase ``training``.
+        watch: A `keras_khyper.experiments.Stopwatch`; gets the phase ``training``.
         make: Builds and compiles it.
         train: Fits it.
     """
     import keras
+
+    import keras_khyper as kk
 
     file = folder / "supernet.keras"
     if not file.exists():
@@ -154,15 +145,17 @@ def trained_supernet(
                 supernet = make()
             train(supernet)
         seconds = watch.times["training"]["seconds"]
-        write_json(folder / "trained.json", provenance(settings, seconds))
-        save_supernet(supernet, folder)
+        kk.experiments.write_json(
+            folder / "trained.json", kk.experiments.provenance(settings, seconds)
+        )
+        kk.experiments.save_supernet(supernet, folder)
     return keras.models.load_model(file)
 
 
 def run_in_folder(
     settings: SupernetSettings,
     changeable: Collection[str],
-    run: Callable[[pathlib.Path, Stopwatch], dict[str, Any]],
+    run: Callable[[pathlib.Path, Any], dict[str, Any]],
     shown: Collection[str],
 ) -> dict[str, Any]:
     """Run an experiment in its folder; write, show and return its result.
@@ -175,22 +168,106 @@ def run_in_folder(
     """
     import keras
 
+    import keras_khyper as kk
+
     keras.config.set_dtype_policy(settings.dtype_policy)
     folder = settings.runs / settings.name
     folder.mkdir(parents=True, exist_ok=True)
-    with lock_folder(folder):
-        defaults = setting_defaults(settings)
-        open_folder(folder, dataclasses.asdict(settings), "name", defaults, changeable)
-        watch = Stopwatch(folder / "seconds.json")
+    with kk.experiments.lock_folder(folder):
+        defaults = kk.experiments.setting_defaults(settings)
+        kk.experiments.open_folder(
+            folder, dataclasses.asdict(settings), "name", defaults, changeable
+        )
+        watch = kk.experiments.Stopwatch(folder / "seconds.json")
         start = time.monotonic()
         result = {
             **run(folder, watch),
-            "history": read_history(folder),
+            "history": kk.experiments.read_history(folder),
             "compute": watch.times,
-            **provenance(settings, time.monotonic() - start),
+            **kk.experiments.provenance(settings, time.monotonic() - start),
         }
     path = settings.output / f"{settings.name}.json"
-    write_json(path, result)
+    kk.experiments.write_json(path, result)
     print(json.dumps({key: result[key] for key in shown}, indent=1))
     print(f"Written: {path}")
     return result
+
+
+def make_sampler(settings: Any) -> Any:
+    """Return the sampler of a recipe's settings, as `Supernet.compile` takes it.
+
+    Args:
+        settings: Has ``sampler`` and Focus-Fair's ``sampling_temperature``.
+    """
+    import keras_khyper as kk
+
+    if settings.sampler == "focus_fair":
+        return kk.training.FocusFair(settings.sampling_temperature)
+    return settings.sampler
+
+
+def replica_scope(replicas: int) -> contextlib.AbstractContextManager[Any]:
+    """Return the scope in which to build and compile a model for some replicas.
+
+    Args:
+        replicas: 1 for no strategy, more for `tf.distribute.MirroredStrategy`.
+    """
+    if replicas == 1:
+        return contextlib.nullcontext()
+    import tensorflow as tf
+
+    devices = [device.name[-5:] for device in tf.config.list_logical_devices()]
+    print(f"MirroredStrategy over {replicas} of {devices}")
+    return tf.distribute.MirroredStrategy().scope()
+
+
+def train_in_blocks(
+    settings: Any,
+    data: Any,
+    seed: int,
+    generator: Any,
+    compile_options: dict[str, Any],
+) -> dict[str, Any]:
+    """Train a small supernet; returns its metrics per block of steps.
+
+    Args:
+        settings: Has ``channels``, ``num_cells``, ``batch_size``,
+            ``learning_rate``, ``steps_per_block`` and ``blocks``.
+        data: Of `load_images`.
+        seed: Of weights, batches and subnets.
+        generator: Of `NASBench201Supernet`.
+        compile_options: More arguments of `Supernet.compile`.
+    """
+    import keras
+
+    import keras_khyper as kk
+
+    keras.utils.set_random_seed(seed)
+    train = data.train_batches(
+        settings.batch_size,
+        seed,
+        limit=settings.steps_per_block * settings.batch_size,
+    )
+    supernet = kk.models.NASBench201Supernet(
+        data.num_classes,
+        settings.channels,
+        settings.num_cells,
+        generator,
+        seed,
+    )
+    supernet.build((None, *data.train_images.shape[1:]))
+    supernet.compile(
+        keras.optimizers.SGD(settings.learning_rate, momentum=0.9, nesterov=True),
+        weight_decay=5e-4,
+        **compile_options,
+    )
+    start = time.monotonic()
+    history = supernet.fit(
+        train,
+        epochs=settings.blocks,
+        shuffle=False,
+        verbose=0,
+        callbacks=[kk.data.SetEpoch(train), kk.training.GeneratorDiagnostics()],
+    ).history
+    row = {key: [round(v, 4) for v in values] for key, values in history.items()}
+    return {"seconds": round(time.monotonic() - start, 1), **row}

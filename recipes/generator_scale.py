@@ -1,6 +1,6 @@
 """Does a generated kernel learn as fast as a plain one?
 
-    python recipes/generator_scale.py --data-dir DIR
+    python -m recipes.generator_scale --data-dir DIR
 
 Trains the same small supernet on the same batches of CIFAR-10 with several
 kernel generators and prints the mean training losses of teacher and subnets per
@@ -13,13 +13,8 @@ import pathlib
 import time
 
 import tyro
-from _common import (
-    RESULTS,
-    make_generator,
-    provenance,
-    train_in_blocks,
-    write_json,
-)
+
+from recipes._supernet_runs import train_in_blocks
 
 # name -> (generator, scaling, encoder's multiplier)
 VARIANTS = {
@@ -52,18 +47,20 @@ class Settings:
     blocks: int = 2
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of weights, batches and subnets."""
-    output: pathlib.Path = RESULTS / "generator_scale.json"
+    output: pathlib.Path = pathlib.Path("results/generator_scale.json")
 
 
 def run_variant(settings: Settings, name: str, seed: int, data) -> dict:
     """Train one variant; returns its losses and movements per block."""
+    import keras_khyper as kk
+
     generator, scaling, multiplier = VARIANTS[name]
     rank, num_shots = settings.rank, settings.num_shots
     return train_in_blocks(
         settings,
         data,
         seed,
-        generator=make_generator(
+        generator=kk.experiments.make_generator(
             generator, rank=rank, num_shots=num_shots, scaling=scaling
         ),
         compile_options={"encoder_learning_rate_multiplier": multiplier},
@@ -84,8 +81,8 @@ def main(settings: Settings) -> None:
             rows[name][seed] = run_variant(settings, name, seed, data)
             print(f"seed {seed}  {describe(name, [rows[name][seed]])}", flush=True)
             seconds = time.monotonic() - start
-            result = {"variants": rows, **provenance(settings, seconds)}
-            write_json(settings.output, result)
+            result = {"variants": rows, **kk.experiments.provenance(settings, seconds)}
+            kk.experiments.write_json(settings.output, result)
     print("\nMean over seeds (standard deviation), teacher / subnets, per block:")
     for name, by_seed in rows.items():
         print(describe(name, list(by_seed.values())))

@@ -1,10 +1,10 @@
 """Train the supernet of the ImageNet space, evaluate subnets without retraining.
 
-    python recipes/imagenet.py paper --data-dir DIR           # TFDS imagenet2012
-    python recipes/imagenet.py paper --images train --test-images val
-    python recipes/imagenet.py cifar10 --data-dir DIR
-    python recipes/imagenet.py smoke                          # does it run?
-    python recipes/imagenet.py cifar10 --help                 # every size is a flag
+    python -m recipes.imagenet paper --data-dir DIR           # TFDS imagenet2012
+    python -m recipes.imagenet paper --images train --test-images val
+    python -m recipes.imagenet cifar10 --data-dir DIR
+    python -m recipes.imagenet smoke                          # does it run?
+    python -m recipes.imagenet cifar10 --help                 # every size is a flag
 
 `paper` is appendix A.1 on the space of Table 8: batch 2048 over GPUs that see
 different images and train different subnets, 225 epochs, SGD 0.1, cosine, the
@@ -34,11 +34,9 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 import numpy as np
 import tyro
-from _common import RUNS
-from _image_tasks import ImageTask, load_task, next_epoch
-from _runs import Stopwatch
-from _subnet_lists import write_subnets
-from _supernet_runs import (
+
+from recipes._image_tasks import ImageTask, load_task, next_epoch
+from recipes._supernet_runs import (
     SupernetSettings,
     compile_supernet,
     fit_supernet,
@@ -151,7 +149,7 @@ PRESETS = {
             num_archs=4,
             calibration_images=128,
             name="imagenet_smoke",
-            output=RUNS,
+            output=pathlib.Path("runs"),
             **{**_IN_MEMORY, "image_size": 8},
         ),
     ),
@@ -248,7 +246,9 @@ def evaluate(
         "params": supernet.subnet_params(archs),
         "macs": supernet.subnet_macs(archs),
     }
-    write_subnets(settings.output / f"{settings.name}_subnets.csv", archs, columns)
+    kk.experiments.write_subnets(
+        settings.output / f"{settings.name}_subnets.csv", archs, columns
+    )
     rows = [
         {
             "arch": supernet.space.to_string(arch),
@@ -273,7 +273,7 @@ def evaluate(
     }
 
 
-def run(settings: Settings, folder: pathlib.Path, watch: Stopwatch) -> dict[str, Any]:
+def run(settings: Settings, folder: pathlib.Path, watch: Any) -> dict[str, Any]:
     """Train and evaluate; returns what the result file holds."""
     task = load_task(settings)
     supernet = trained_supernet(

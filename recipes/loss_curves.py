@@ -1,7 +1,7 @@
 """Does an option change what is learned?
 
-    python recipes/loss_curves.py                     # MNIST, offline
-    python recipes/loss_curves.py --data cifar10 --data-dir DIR
+    python -m recipes.loss_curves                     # MNIST, offline
+    python -m recipes.loss_curves --data cifar10 --data-dir DIR
 
 Trains the same supernet on the same batches under several options, two seeds
 each, and draws the training losses of teacher and subnets. An option that only
@@ -15,14 +15,9 @@ import time
 from typing import Any
 
 import tyro
-from _common import (
-    RESULTS,
-    load_images,
-    make_generator,
-    provenance,
-    train_in_blocks,
-    write_json,
-)
+
+from recipes._images import load_images
+from recipes._supernet_runs import train_in_blocks
 
 # name -> (dtype policy, arguments of Supernet.compile); the first is compared with.
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -56,7 +51,7 @@ class Settings:
     blocks: int = 15
     seeds: tuple[int, ...] = (0, 1)
     """Of weights, batches and subnets."""
-    output: pathlib.Path = RESULTS / "loss_curves.json"
+    output: pathlib.Path = pathlib.Path("results/loss_curves.json")
 
 
 def main(settings: Settings) -> None:
@@ -67,6 +62,8 @@ def main(settings: Settings) -> None:
     """
     import keras
 
+    import keras_khyper as kk
+
     unknown = sorted(set(settings.variants) - set(VARIANTS))
     if unknown:
         raise ValueError(
@@ -74,7 +71,7 @@ def main(settings: Settings) -> None:
         )
     start = time.monotonic()
     data = load_images(settings)
-    generator = make_generator(
+    generator = kk.experiments.make_generator(
         "kshot_hypernet", rank=settings.rank, num_shots=settings.num_shots
     )
     runs: dict[str, dict[int, dict[str, Any]]] = {}
@@ -90,9 +87,9 @@ def main(settings: Settings) -> None:
     result = {
         "differences": differences(runs),
         "runs": runs,
-        **provenance(settings, time.monotonic() - start),
+        **kk.experiments.provenance(settings, time.monotonic() - start),
     }
-    write_json(settings.output, result)
+    kk.experiments.write_json(settings.output, result)
     picture = settings.output.with_suffix(".png")
     draw(runs, settings, picture)
     print(describe(result["differences"]))

@@ -1,9 +1,9 @@
 """Ship a network to a phone: TFLite files that read raw pixels, checked on test images.
 
-    python recipes/mobile.py --network runs/transfer/model.keras --images flowers
-    python recipes/mobile.py --network winner.keras --data cifar10 --data-dir DIR
-    python recipes/mobile.py --network khyper_s           # untrained: size and latency
-    python recipes/mobile.py --smoke                      # does it run?
+    python -m recipes.mobile --network runs/transfer/model.keras --images flowers
+    python -m recipes.mobile --network winner.keras --data cifar10 --data-dir DIR
+    python -m recipes.mobile --network khyper_s           # untrained: size and latency
+    python -m recipes.mobile --smoke                      # does it run?
 
 Takes a saved model (of recipes/transfer.py, or a searched subnet out of
 `supernet.materialize`) and the data it was trained on, and writes float32, float16 and
@@ -32,13 +32,16 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 import numpy as np
 import tyro
-from _common import KHYPER, RUNS, load_folder, load_images, provenance, write_json
-from _exported import MAX_POINTS, percent_correct, too_far
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from recipes._exported import MAX_POINTS, percent_correct, too_far
+from recipes._images import load_folder, load_images
+
 console = Console(highlight=False)
+
+NETWORKS = ("khyper_s", "khyper_m", "khyper_l")
 
 THREADS = (1, 2)
 LATENCY_TURNS = 3
@@ -86,7 +89,7 @@ class Settings:
     license: str = ""
     """Of the weights; likewise."""
     seed: int = 0
-    output: pathlib.Path = RUNS / "mobile"
+    output: pathlib.Path = pathlib.Path("runs/mobile")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +133,7 @@ def smoke_settings(settings: Settings) -> Settings:
 
 def load(settings: Settings) -> tuple[Any, Pixels]:
     """Return the network and images of its size."""
-    if settings.network in KHYPER:
+    if settings.network in NETWORKS:
         size = settings.image_size or 224
         pixels = load_pixels(settings, size)
         return untrained_network(settings, size, len(pixels.class_names)), pixels
@@ -155,7 +158,7 @@ def saved_network(settings: Settings) -> Any:
 
     if not pathlib.Path(settings.network).is_file():
         raise ValueError(
-            f"network must be one of {KHYPER} or the path of a saved .keras model. "
+            f"network must be one of {NETWORKS} or the path of a saved .keras model. "
             f"Received: network={settings.network!r}"
         )
     network = keras.models.load_model(settings.network, compile=False)
@@ -183,7 +186,7 @@ def load_pixels(settings: Settings, size: int) -> Pixels:
         return random_pixels(settings, size)
     order = np.random.default_rng(settings.seed).permutation(len(data.train_images))
     num = min(settings.test_images, len(data.test_images))
-    trained = settings.network not in KHYPER
+    trained = settings.network not in NETWORKS
     return Pixels(
         data.name,
         settings.mean or data.mean,
@@ -305,9 +308,9 @@ def main(settings: Settings) -> int:
         },
     }
     result["missed"] = too_far(result["keras_accuracy"], result["files"])
-    result.update(provenance(settings, time.monotonic() - start))
+    result.update(kk.experiments.provenance(settings, time.monotonic() - start))
     result["settings"]["network"] = result["network"]
-    write_json(settings.output / "result.json", result)
+    kk.experiments.write_json(settings.output / "result.json", result)
     print_table(result)
     console.print(f"On {pixels.split}. Written to {settings.output}: result.json")
     if not result["missed"] or settings.smoke:  # an untrained network's figures

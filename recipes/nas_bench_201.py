@@ -1,13 +1,13 @@
 """Train a supernet on NAS-Bench-201's space, rank its subnets without retraining.
 
-    python recipes/nas_bench_201.py paper --data-dir DIR --table TABLE
-    python recipes/nas_bench_201.py two-core --data-dir DIR --table TABLE
-    python recipes/nas_bench_201.py paper --data cifar100 --data-dir DIR --table TABLE
-    python recipes/nas_bench_201.py two-core --help       # every size is a flag
+    python -m recipes.nas_bench_201 paper --data-dir DIR --table TABLE
+    python -m recipes.nas_bench_201 two-core --data-dir DIR --table TABLE
+    python -m recipes.nas_bench_201 paper --data cifar100 --data-dir DIR --table TABLE
+    python -m recipes.nas_bench_201 two-core --help       # every size is a flag
 
 `paper` has the numbers of the paper's appendix A.1: four GPUs that see the same images
 and train different subnets, 300 epochs. `two-core` is what the tables in
-recipes/results compare, half an hour on one CPU core: images of half the size, C=8 and
+results compare, half an hour on one CPU core: images of half the size, C=8 and
 h=16, one cell a stage, 10 epochs. Networks trained from scratch at that size rank as
 the benchmark does (compare_protocols.py). `reduced` has full images and C=16, minutes
 on a GPU. Figures of one do not compare with those of the other. A killed run
@@ -26,10 +26,9 @@ import pathlib
 from typing import Any, Literal
 
 import tyro
-from _common import RUNS, load_benchmark_images
-from _runs import Stopwatch, read_trained
-from _subnet_lists import read_archs, write_subnets
-from _supernet_runs import (
+
+from recipes._images import load_benchmark_images
+from recipes._supernet_runs import (
     SupernetSettings,
     compile_supernet,
     fit_supernet,
@@ -114,7 +113,7 @@ def changeable(settings: Settings) -> tuple[str, ...]:
 PRESETS = {
     "paper": ("The paper's appendix A.1.", Settings()),
     "two-core": (
-        "Half an hour on a CPU core: the protocol of the tables in recipes/results.",
+        "Half an hour on a CPU core: the protocol of the tables in results.",
         Settings(
             image_size=16,
             channels=8,
@@ -158,7 +157,7 @@ PRESETS = {
             calibration_images=256,
             export=False,
             name="nas_bench_201_smoke",
-            output=RUNS,
+            output=pathlib.Path("runs"),
         ),
     ),
 }
@@ -191,10 +190,12 @@ def all_archs(settings: Settings) -> Any:
     """Return the random architectures, then those of `extra_archs` not among them."""
     import numpy as np
 
+    import keras_khyper as kk
+
     archs = sample_archs(settings)
     if settings.extra_archs is None:
         return archs
-    both = np.concatenate([archs, read_archs(settings.extra_archs)])
+    both = np.concatenate([archs, kk.experiments.read_archs(settings.extra_archs)])
     return np.array(list(dict.fromkeys(map(tuple, both.tolist()))))
 
 
@@ -290,10 +291,14 @@ def summarize(
         accuracies: Percent [n].
         num_random: How many are random; the statistics are over these.
     """
+    import keras_khyper as kk
+
     columns = {"accuracy": accuracies}
     if table is not None:
         columns["benchmark"] = table.accuracy(archs, settings.data)
-    write_subnets(settings.output / f"{settings.name}_subnets.csv", archs, columns)
+    kk.experiments.write_subnets(
+        settings.output / f"{settings.name}_subnets.csv", archs, columns
+    )
     return statistics(
         settings, data, table, archs[:num_random], accuracies[:num_random]
     )
@@ -372,8 +377,10 @@ def deploy(
     return report
 
 
-def run(settings: Settings, folder: pathlib.Path, watch: Stopwatch) -> dict[str, Any]:
+def run(settings: Settings, folder: pathlib.Path, watch: Any) -> dict[str, Any]:
     """Train, evaluate, deploy; returns what the result file holds."""
+    import keras_khyper as kk
+
     table = load_table(settings)
     data = load_benchmark_images(settings)
     supernet = trained_supernet(
@@ -387,7 +394,11 @@ def run(settings: Settings, folder: pathlib.Path, watch: Stopwatch) -> dict[str,
         summary, best = evaluate(settings, supernet, data, table, folder)
     with watch.phase("export"):
         report = deploy(settings, supernet, best, data, folder)
-    return {"subnets": summary, "best": report, "trained": read_trained(folder)}
+    return {
+        "subnets": summary,
+        "best": report,
+        "trained": kk.experiments.read_trained(folder),
+    }
 
 
 def main(settings: Settings) -> None:

@@ -1,7 +1,7 @@
 """Draw accuracy against parameters and MACs of the paper's Table 5, and of your own.
 
-    python recipes/published_models.py
-    python recipes/published_models.py --results RESULT.json ANOTHER.json
+    python -m recipes.published_models
+    python -m recipes.published_models --results RESULT.json ANOTHER.json
 
 Needs neither data nor a GPU: seconds. The figures of recipes/data/published_models.csv
 are those printed in Table 5 (ImageNet-1K top-1; parameters of the KHyper models without
@@ -18,9 +18,8 @@ import pathlib
 from typing import Any
 
 import tyro
-from _common import RECIPES, RUNS, write_json
 
-TABLE = RECIPES / "data" / "published_models.csv"
+TABLE = pathlib.Path(__file__).parent / "data" / "published_models.csv"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Settings:
 
     results: tuple[pathlib.Path, ...] = ()
     """Result files whose subnets are added."""
-    output: pathlib.Path = RUNS / "published_models"
+    output: pathlib.Path = pathlib.Path("runs/published_models")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,12 +182,14 @@ def _panel(axes: Any, published: list[Row], subnets: list[Row], column: str) -> 
 
 def main(settings: Settings) -> None:
     """Draw the picture and write its rows."""
+    import keras_khyper as kk
+
     published = published_models()
     subnets = [row for path in settings.results for row in read_subnets(path)]
     settings.output.mkdir(parents=True, exist_ok=True)
     draw(published, subnets, settings.output / "published_models.png")
     rows = {"published": published, "subnets": subnets}
-    write_json(
+    kk.experiments.write_json(
         settings.output / "rows.json",
         {
             key: [dataclasses.asdict(row) for row in value]

@@ -1,8 +1,8 @@
 """Train a small supernet, pick a subnet, ship it as TFLite: in a few minutes.
 
-    python recipes/quickstart.py                                  # 5,000 digits
-    python recipes/quickstart.py --data cifar10 --data-dir DIR    # CIFAR-10
-    python recipes/quickstart.py --smoke                          # does it run?
+    python -m recipes.quickstart                                  # 5,000 digits
+    python -m recipes.quickstart --data cifar10 --data-dir DIR    # CIFAR-10
+    python -m recipes.quickstart --smoke                          # does it run?
 
 Needs no network and no GPU: the default data are 5,000 real MNIST images that
 come inside a dependency. Two CPU cores: under 5 minutes, the smoke run under one.
@@ -28,17 +28,12 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 import numpy as np
 import tyro
-from _common import (
-    RUNS,
-    cosine_by_epoch,
-    load_images,
-    provenance,
-    write_json,
-)
-from _figures import draw_accuracy_against_macs
 from rich import box
 from rich.console import Console
 from rich.table import Table
+
+from recipes._figures import draw_accuracy_against_macs
+from recipes._images import load_images
 
 console = Console(highlight=False)
 
@@ -85,7 +80,7 @@ class Settings:
     population_size: int = 20
     num_iterations: int = 3
     seed: int = 0
-    output: pathlib.Path = RUNS / "quickstart"
+    output: pathlib.Path = pathlib.Path("runs/quickstart")
 
 
 def smoke_settings(settings: Settings) -> Settings:
@@ -165,7 +160,7 @@ def train_supernet(settings: Settings, data: Any, epochs: int) -> Any:
             kk.data.SetEpoch(batches),
             kk.training.CoefficientWarmup(1 if epochs > 2 else 0),
             keras.callbacks.LearningRateScheduler(
-                cosine_by_epoch(settings.learning_rate, epochs)
+                kk.training.cosine_by_epoch(settings.learning_rate, epochs)
             ),
             keras.callbacks.TerminateOnNaN(),
         ],
@@ -362,6 +357,7 @@ def main(settings: Settings) -> None:
     settings.output.mkdir(parents=True, exist_ok=True)
     result = run(settings, epochs)
 
+    import keras_khyper as kk
     from keras_khyper.spaces import NASBench201
 
     console.rule("5/5  what came out", align="left")
@@ -370,8 +366,8 @@ def main(settings: Settings) -> None:
     title = f"Subnets of one supernet on {settings.data}, none trained alone"
     draw_accuracy_against_macs(result, title, picture)
     seconds = time.monotonic() - start
-    result.update(provenance(settings, seconds))
-    write_json(settings.output / "result.json", result)
+    result.update(kk.experiments.provenance(settings, seconds))
+    kk.experiments.write_json(settings.output / "result.json", result)
     console.print(
         f"The winner on the test images: {result['winner']['test_accuracy']:.1f}% "
         f"({result['winner']['split']}).\n"

@@ -1,9 +1,9 @@
 """Search a trained supernet under several limits; export and test what is found.
 
-    python recipes/search.py paper --run runs/imagenet --budgets 0.6e9 1.3e9 1.9e9
-    python recipes/search.py reduced --run runs/imagenet_cifar10 --budgets 2e6 3e6 4e6
-    python recipes/search.py reduced --run RUN --limit latency_ms --budgets 0.2 0.3
-    python recipes/search.py smoke      # after `recipes/imagenet.py smoke`
+    python -m recipes.search paper --run runs/imagenet --budgets 0.6e9 1.3e9 1.9e9
+    python -m recipes.search reduced --run runs/imagenet_cifar10 --budgets 2e6 3e6 4e6
+    python -m recipes.search reduced --run RUN --limit latency_ms --budgets 0.2 0.3
+    python -m recipes.search smoke      # after `recipes/imagenet.py smoke`
 
 Takes a finished run of recipes/imagenet.py or recipes/nas_bench_201.py and runs the
 evolution of appendix A.3 once for each budget: parameters, multiply-accumulates, or the
@@ -30,23 +30,13 @@ from typing import Any, Literal
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
-import imagenet
-import nas_bench_201
 import numpy as np
 import tyro
-from _common import (
-    RESULTS,
-    RUNS,
-    load_benchmark_images,
-    open_folder,
-    provenance,
-    setting_defaults,
-    write_json,
-)
-from _exported import MAX_POINTS, percent_correct, too_far
-from _image_tasks import ImageTask, MemoryTask, load_task
-from _runs import Stopwatch, lock_folder
-from _trained_runs import read_settings, stored_settings
+
+from recipes import imagenet, nas_bench_201
+from recipes._exported import MAX_POINTS, percent_correct, too_far
+from recipes._image_tasks import ImageTask, MemoryTask, load_task
+from recipes._images import load_benchmark_images
 
 PRECISIONS = ("float32", "float16", "int8")
 
@@ -83,8 +73,8 @@ class Settings:
     seed: int = 0
     name: str = "search"
     """Names the search's folder and its result file."""
-    runs: pathlib.Path = RUNS
-    output: pathlib.Path = RESULTS
+    runs: pathlib.Path = pathlib.Path("runs")
+    output: pathlib.Path = pathlib.Path("results")
 
 
 # What may differ when a search goes on.
@@ -92,12 +82,12 @@ CHANGEABLE = ("budgets", "data_dir", "check_files", "runs", "output")
 PRESETS = {
     "paper": (
         "The paper's appendix A.3.",
-        Settings(run=RUNS / "imagenet", budgets=(0.6e9, 1.3e9, 1.9e9)),
+        Settings(run=pathlib.Path("runs/imagenet"), budgets=(0.6e9, 1.3e9, 1.9e9)),
     ),
     "reduced": (
         "Sixty subnets a budget.",
         Settings(
-            run=RUNS / "imagenet_cifar10",
+            run=pathlib.Path("runs/imagenet_cifar10"),
             budgets=(1.8e6, 2.4e6, 3.2e6),
             population_size=20,
             num_iterations=4,
@@ -110,7 +100,7 @@ PRESETS = {
     "smoke": (
         "Two budgets of the smoke run of imagenet.py.",
         Settings(
-            run=RUNS / "imagenet_smoke",
+            run=pathlib.Path("runs/imagenet_smoke"),
             budgets=(8e3, 2e4),
             population_size=4,
             num_iterations=1,
@@ -122,7 +112,7 @@ PRESETS = {
             check_files=False,  # with next to no training, accuracies are noise
             representative=16,
             name="search_smoke",
-            output=RUNS,
+            output=pathlib.Path("runs"),
         ),
     ),
 }
@@ -145,10 +135,14 @@ def load_run(settings: Settings) -> Run:
     """
     import keras
 
+    import keras_khyper as kk
+
     recipe: Any = imagenet
-    if "num_cells" in stored_settings(settings.run):
+    if "num_cells" in kk.experiments.stored_settings(settings.run):
         recipe = nas_bench_201
-    trained = read_settings(settings.run, recipe.Settings, settings.data_dir)
+    trained = kk.experiments.read_settings(
+        settings.run, recipe.Settings, settings.data_dir
+    )
     keras.config.set_dtype_policy(trained.dtype_policy)
     supernet = keras.models.load_model(settings.run / "supernet.keras")
     if recipe is imagenet:
@@ -187,7 +181,7 @@ class MeasuredLatency:
             network = self.supernet.static_network(arch)
             path = self._folder / "candidate.tflite"
             self._known[name] = kk.export.to_tflite(network, path).latency_ms
-            write_json(self._path, self._known)
+            kk.experiments.write_json(self._path, self._known)
         return self._known[name]
 
 
@@ -291,6 +285,8 @@ def deploy(
     settings: Settings, run: Run, result: Any, recalibrator: Any, stem: pathlib.Path
 ) -> dict[str, Any]:
     """Materialise a winner, test it once, export it; the answer is kept in a file."""
+    import keras_khyper as kk
+
     kept = stem.with_suffix(".json")
     arch = result.best.arch
     if kept.exists():
@@ -318,7 +314,7 @@ def deploy(
             (images[: settings.test_images], labels[: settings.test_images]),
         ),
     }
-    write_json(kept, row)
+    kk.experiments.write_json(kept, row)
     return row
 
 
@@ -341,9 +337,11 @@ def run_search(settings: Settings, folder: pathlib.Path) -> dict[str, Any]:
     """Search, deploy; returns what the result file holds."""
     import keras_khyper as kk
 
-    defaults = setting_defaults(settings)
-    open_folder(folder, dataclasses.asdict(settings), "name", defaults, CHANGEABLE)
-    watch = Stopwatch(folder / "seconds.json")
+    defaults = kk.experiments.setting_defaults(settings)
+    kk.experiments.open_folder(
+        folder, dataclasses.asdict(settings), "name", defaults, CHANGEABLE
+    )
+    watch = kk.experiments.Stopwatch(folder / "seconds.json")
     start = time.monotonic()
     run = load_run(settings)
     calibration = run.task.calibration_images(
@@ -371,7 +369,7 @@ def run_search(settings: Settings, folder: pathlib.Path) -> dict[str, Any]:
         "test_split": f"{run.task.test_split}, read once for each winner",
         "budgets": rows,
         "compute": watch.times,
-        **provenance(settings, time.monotonic() - start),
+        **kk.experiments.provenance(settings, time.monotonic() - start),
     }
 
 
@@ -403,12 +401,14 @@ def print_rows(result: dict[str, Any]) -> None:
 
 def main(settings: Settings) -> int:
     """Run the searches in their folder, write the result file; the exit code."""
+    import keras_khyper as kk
+
     folder = settings.runs / settings.name
     folder.mkdir(parents=True, exist_ok=True)
-    with lock_folder(folder):
+    with kk.experiments.lock_folder(folder):
         result = run_search(settings, folder)
     path = settings.output / f"{settings.name}.json"
-    write_json(path, result)
+    kk.experiments.write_json(path, result)
     print_rows(result)
     print(f"Written: {path}")
     missed = [row["budget"] for row in result["budgets"] if row["winner"]["missed"]]

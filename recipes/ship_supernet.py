@@ -1,7 +1,7 @@
 """Turn a finished run of nas_bench_201.py into a preset that ships.
 
-    python recipes/ship_supernet.py --run runs/NAME --name PRESET --table TABLE
-    python recipes/ship_supernet.py --run runs/NAME --name PRESET --subnets all
+    python -m recipes.ship_supernet --run runs/NAME --name PRESET --table TABLE
+    python -m recipes.ship_supernet --run runs/NAME --name PRESET --subnets all
 
 Writes saved_models/PRESET: the supernet without optimizer state, training images for
 recalibration, some held-out images, accuracies of subnets on all of the run's held-out
@@ -21,13 +21,12 @@ from typing import Any, Literal
 
 import numpy as np
 import tyro
-from _common import RUNS, load_benchmark_images, provenance
-from _runs import read_trained
-from _trained_runs import read_settings
-from nas_bench_201 import Settings as RunSettings
-from nas_bench_201 import load_table, sample_archs, statistics
 
-SAVED_MODELS = RUNS.parent / "saved_models"
+from recipes._images import load_benchmark_images
+from recipes.nas_bench_201 import Settings as RunSettings
+from recipes.nas_bench_201 import load_table, sample_archs, statistics
+
+SAVED_MODELS = pathlib.Path("saved_models")
 # What a card says of images that ship.
 _SOURCES = {
     "cifar10": " Its page names no licence and asks to cite A. Krizhevsky, Learning "
@@ -69,7 +68,9 @@ def read_run(settings: Settings) -> RunSettings:
     Raises:
         ValueError: The folder holds no finished run.
     """
-    run = read_settings(settings.run, RunSettings, settings.data_dir)
+    import keras_khyper as kk
+
+    run = kk.experiments.read_settings(settings.run, RunSettings, settings.data_dir)
     return dataclasses.replace(run, table=settings.table, extra_archs=None)
 
 
@@ -192,7 +193,7 @@ def write_card(
         )
     lines += [*_measured(subnets), "", *_winners(settings, data, rows), ""]
     lines += [
-        f"Made by `python recipes/ship_supernet.py` from the run `{run.name}` of "
+        f"Made by `python -m recipes.ship_supernet` from the run `{run.name}` of "
         "`recipes/nas_bench_201.py`; every setting stands in preset.json.",
         "",
         "Licences: the weights Apache-2.0, as the package. The images that ship, "
@@ -284,13 +285,14 @@ def main(settings: Settings) -> None:
         rows = test_winners(settings, draft, data, archs, correct)
     accuracy = 100.0 * correct / len(data.validation_labels)
     subnets = statistics(run, data, table, archs, accuracy)
-    trained = read_trained(settings.run)
+    trained = kk.experiments.read_trained(settings.run)
     info = {
         **contents,
         "subnets": subnets,
         "winners": rows,
-        "training": trained or {"settings": provenance(run, 0.0)["settings"]},
-        **provenance(settings, time.monotonic() - start),
+        "training": trained
+        or {"settings": kk.experiments.provenance(run, 0.0)["settings"]},
+        **kk.experiments.provenance(settings, time.monotonic() - start),
     }
     held_out = settings.held_out_images
     preset = kk.models.Preset.write(

@@ -1,8 +1,8 @@
 """Fine-tune a network on a folder of your own images, one subfolder per class.
 
-    python recipes/transfer.py --images flowers --network model.keras --tflite int8
-    python recipes/transfer.py --images flowers --network khyper_s --weights FILE
-    python recipes/transfer.py --smoke                            # does it run?
+    python -m recipes.transfer --images flowers --network model.keras --tflite int8
+    python -m recipes.transfer --images flowers --network khyper_s --weights FILE
+    python -m recipes.transfer --smoke                            # does it run?
 
 The network gets a new head. At first the head alone is trained, while the rest is
 frozen and BatchNorm keeps its statistics; then all layers are, at a smaller rate. A run
@@ -30,20 +30,15 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 import numpy as np
 import tyro
-from _common import (
-    KHYPER,
-    RUNS,
-    cosine_by_epoch,
-    load_folder,
-    open_folder,
-    provenance,
-    write_json,
-)
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from recipes._images import load_folder
+
 console = Console(highlight=False)
+
+NETWORKS = ("khyper_s", "khyper_m", "khyper_l")
 
 DEFAULT_IMAGE_SIZE = 224
 
@@ -80,7 +75,7 @@ class Settings:
     tflite: Literal["none", "float32", "float16", "int8"] = "none"
     """Whether and how to write a TFLite file as well."""
     seed: int = 0
-    output: pathlib.Path = RUNS / "transfer"
+    output: pathlib.Path = pathlib.Path("runs/transfer")
 
 
 def smoke_settings(settings: Settings) -> Settings:
@@ -136,7 +131,7 @@ def load_backbone(settings: Settings) -> Any:
 
     import keras_khyper as kk
 
-    if settings.network in KHYPER:
+    if settings.network in NETWORKS:
         size = settings.image_size or DEFAULT_IMAGE_SIZE
         make = getattr(kk.models, settings.network)
         backbone = make(include_top=False, input_shape=(size, size, 3))
@@ -152,7 +147,7 @@ def load_backbone(settings: Settings) -> Any:
         )
     if not pathlib.Path(settings.network).is_file():
         raise ValueError(
-            f"network must be one of {KHYPER} or the path of a saved .keras model. "
+            f"network must be one of {NETWORKS} or the path of a saved .keras model. "
             f"Received: network={settings.network!r}"
         )
     return without_head(keras.models.load_model(settings.network))
@@ -236,7 +231,9 @@ def train(
         validation_data=labelled(data, "validation") or None,
         callbacks=[
             kk.data.SetEpoch(batches),
-            keras.callbacks.LearningRateScheduler(cosine_by_epoch(rate, epochs)),
+            keras.callbacks.LearningRateScheduler(
+                kk.training.cosine_by_epoch(rate, epochs)
+            ),
             keras.callbacks.TerminateOnNaN(),
             keras.callbacks.CSVLogger(history, append=True),
             kk.training.AtomicBackup(
@@ -333,7 +330,7 @@ def main(settings: Settings) -> None:
     start = time.monotonic()
     if settings.smoke:
         settings = smoke_settings(settings)
-    open_folder(settings.output, dataclasses.asdict(settings), "output")
+    kk.experiments.open_folder(settings.output, dataclasses.asdict(settings), "output")
     keras.utils.set_random_seed(settings.seed)
     backbone = load_backbone(settings)
     size = input_size(settings, backbone)
@@ -359,9 +356,9 @@ def main(settings: Settings) -> None:
     }
     if None not in model.input_shape[1:]:
         result["macs"] = kk.profiling.macs(model)
-    result.update(provenance(settings, time.monotonic() - start))
+    result.update(kk.experiments.provenance(settings, time.monotonic() - start))
     result["settings"]["network"] = result["network"]
-    write_json(settings.output / "result.json", result)
+    kk.experiments.write_json(settings.output / "result.json", result)
     print_table(result)
     console.print(f"Written to {settings.output}: model.keras, result.json")
 

@@ -15,7 +15,8 @@ Each module offers the same functions:
 - ``fuse_updates``: lets an optimizer update a variable in one kernel;
 - ``outside_graph``: runs operations at once, also while a graph is traced;
 - ``sync_variables``: make variables readable and writable between batches;
-- ``num_replicas``, ``replica_id``: data parallelism.
+- ``num_replicas``, ``replica_id``: data parallelism;
+- ``accelerator``: the name of the GPU or TPU that is used.
 """
 
 import keras

@@ -7,6 +7,7 @@ import keras
 from keras_khyper.backend.routing import ListRouting, StackedRouting, slots_of
 
 __all__ = [
+    "accelerator",
     "SupernetTrainer",
     "fuse_updates",
     "normalize",
@@ -115,6 +116,12 @@ def sync_variables(model):
 def outside_graph():
     """Return a context in which operations run at once, also while tracing."""
     return jax.ensure_compile_time_eval()
+
+
+def accelerator():
+    """Return the name of the first GPU or TPU; None without one."""
+    device = jax.devices()[0]
+    return None if device.platform == "cpu" else device.device_kind
 
 
 def num_replicas():

@@ -13,6 +13,7 @@ from keras_khyper.backend.tensorflow_switch import (
 )
 
 __all__ = [
+    "accelerator",
     "SupernetTrainer",
     "fuse_updates",
     "normalize",
@@ -155,6 +156,14 @@ def sync_variables(model):
 def outside_graph():
     """Return a context in which operations run at once, also while tracing."""
     return tf.init_scope()
+
+
+def accelerator():
+    """Return the name of the first GPU; None without one."""
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        return None
+    return tf.config.experimental.get_device_details(gpus[0]).get("device_name")
 
 
 def num_replicas():

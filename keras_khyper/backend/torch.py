@@ -7,6 +7,7 @@ import torch
 from keras_khyper.backend.routing import ListRouting, slots_of
 
 __all__ = [
+    "accelerator",
     "SupernetTrainer",
     "fuse_updates",
     "normalize",
@@ -87,6 +88,11 @@ def sync_variables(model):
 def outside_graph():
     """Return a context in which operations run at once, also while tracing."""
     return contextlib.nullcontext()
+
+
+def accelerator():
+    """Return the name of the GPU; None without one."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
 def num_replicas():

@@ -15,6 +15,7 @@ from keras_khyper.training.callbacks import (
     GeneratorDiagnostics,
 )
 from keras_khyper.training.recalibration import Recalibrator
+from keras_khyper.training.schedules import cosine_by_epoch
 from keras_khyper.training.supernet import Supernet
 
 __all__ = [
@@ -30,4 +31,5 @@ __all__ = [
     "Sampler",
     "Sandwich",
     "Supernet",
+    "cosine_by_epoch",
 ]

@@ -1,8 +1,9 @@
 """Which subnets are exported, and what is read from their latencies."""
 
-import latency
 import numpy as np
 import pytest
+
+from benchmarks import latency
 
 
 def test_subnets_are_spread_over_macs():

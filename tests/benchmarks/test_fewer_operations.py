@@ -1,11 +1,11 @@
 """The supernet with fewer candidates is that of NAS-Bench-201, but for them."""
 
-import fewer_operations
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
+from benchmarks.subjects import fewer_operations
 from keras_khyper.models import NASBench201Supernet
 
 SIZES = {"channels": 2, "num_cells": 1, "generator": "shared"}

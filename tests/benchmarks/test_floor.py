@@ -2,10 +2,10 @@
 
 import collections
 
-import floor
 import keras
 import pytest
 
+from benchmarks.subjects import floor
 from keras_khyper.profiling import nas_bench_201_macs, nas_bench_201_params
 
 CHANNELS, NUM_CELLS, IMAGE_SIZE, CLASSES = 4, 2, 8, 10

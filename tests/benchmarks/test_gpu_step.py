@@ -6,12 +6,12 @@ evaluator in tests/evaluation; training by fit here.
 
 import json
 
-import _harness as harness
-import gpu_step
 import keras
 import numpy as np
 import pytest
 
+from benchmarks import gpu_step
+from benchmarks.harness import measure as harness
 from keras_khyper.models import NASBench201Supernet
 
 SECONDS = {"ours": 0.1, "NCHW": 0.3, "channels_last": 0.2, "shared": 0.08}
@@ -148,7 +148,7 @@ def test_where_the_subjects_run():
 
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="the others compile")
 def test_by_fit_trains_the_same_weights():
-    from supernet_step import fixed_batch, steps_of
+    from benchmarks.subjects.supernet_step import fixed_batch, steps_of
 
     weights = []
     for by_fit in (False, True):

@@ -2,10 +2,11 @@
 
 import time
 
-import input_pipeline
 import keras
 import numpy as np
 import pytest
+
+from benchmarks import input_pipeline
 
 
 def test_waiting_share():

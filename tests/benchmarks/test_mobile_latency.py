@@ -4,9 +4,10 @@ import importlib.util
 import json
 
 import keras
-import mobile_latency
 import numpy as np
 import pytest
+
+from benchmarks import mobile_latency
 
 
 def known(macs, float32, int8):

@@ -1,8 +1,9 @@
 """Values beside bars, and ratios of measured subjects, against hand-made numbers."""
 
-import _harness as harness
-import _ratios as ratios
 import pytest
+
+from benchmarks.harness import measure as harness
+from benchmarks.harness import ratios
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,17 @@
 import importlib
 import json
 
-import _ratios as ratios
 import pytest
-import run_all
 import tyro
+
+from benchmarks import run_all
+from benchmarks.harness import ratios
 
 
 @pytest.mark.parametrize("smoke", [False, True])
 @pytest.mark.parametrize("name", list(run_all.SCRIPTS))
 def test_flags_fit_the_script(name, smoke, tmp_path):
-    settings = importlib.import_module(name).Settings
+    settings = importlib.import_module(f"benchmarks.{name}").Settings
     flags = [*run_all.SCRIPTS[name][smoke].split(), "--output", str(tmp_path / "x")]
     assert tyro.cli(settings, args=flags).output == tmp_path / "x"
 

@@ -1,7 +1,8 @@
 """Curves, exponents and ratios of the scaling, against hand-made numbers."""
 
 import pytest
-import scaling
+
+from benchmarks import scaling
 
 
 def point(series, value, seconds=None):

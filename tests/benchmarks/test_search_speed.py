@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-import search_speed
 
+from benchmarks import search_speed
 from keras_khyper.spaces import NASBench201
 
 

@@ -12,7 +12,7 @@ from supernet_reference import GivenSets, to_numpy
 from keras_khyper.models import NASBench201Supernet
 
 torch = pytest.importorskip("torch")
-torch_peer = pytest.importorskip("torch_peer")
+torch_peer = pytest.importorskip("benchmarks.subjects.torch_peer")
 
 CHANNELS, NUM_CELLS, IMAGE_SIZE, BATCH, CLASSES = 4, 1, 8, 8, 10
 LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.1, 0.9, 0.05

@@ -1,7 +1,8 @@
 """Estimates of the whole space against numbers worked out by hand."""
 
 import pytest
-import whole_space
+
+from benchmarks import whole_space
 
 
 def test_mean_macs():

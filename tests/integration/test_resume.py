@@ -23,7 +23,7 @@ pytestmark = [
     ),
 ]
 
-RECIPE = pathlib.Path(__file__).resolve().parents[2] / "recipes" / "nas_bench_201.py"
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 EPOCHS = 3
 # Relative, of the losses of every epoch.
 TOLERANCE = 1e-5
@@ -35,7 +35,11 @@ def start(folder: pathlib.Path) -> subprocess.Popen:
     arguments += ["--batch-size", "64", "--num-archs", "3", "--image-size", "8"]
     log = open(folder / "log.txt", "a")
     return subprocess.Popen(
-        [sys.executable, str(RECIPE), *arguments], cwd=folder, stdout=log, stderr=log
+        [sys.executable, "-m", "recipes.nas_bench_201", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        stdout=log,
+        stderr=log,
     )
 
 

@@ -4,8 +4,6 @@ import csv
 import dataclasses
 import importlib
 import json
-import pathlib
-import sys
 
 import keras
 import numpy as np
@@ -13,7 +11,6 @@ import pytest
 
 import keras_khyper as kk
 
-RECIPES = pathlib.Path(__file__).resolve().parents[2] / "recipes"
 SIZE = 8
 
 needs_tensorflow = pytest.mark.skipif(
@@ -25,23 +22,12 @@ needs_tensorflow = pytest.mark.skipif(
 def recipe():
     pytest.importorskip("tyro")
     pytest.importorskip("PIL")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(RECIPES)
-        yield importlib.import_module("imagenet")
-    for name in (
-        "imagenet",
-        "_common",
-        "_image_tasks",
-        "_runs",
-        "_subnet_lists",
-        "_supernet_runs",
-    ):
-        sys.modules.pop(name, None)
+    return importlib.import_module("recipes.imagenet")
 
 
 @pytest.fixture(scope="module")
 def tasks(recipe):
-    return importlib.import_module("_image_tasks")
+    return importlib.import_module("recipes._image_tasks")
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,8 @@
 """Comparison of loss curves: by hand, and its errors."""
 
-import pathlib
-import sys
-
 import pytest
 
-sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "recipes"))
-import loss_curves  # noqa: E402
+from recipes import loss_curves  # noqa: E402
 
 
 def runs(**late):

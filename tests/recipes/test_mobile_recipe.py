@@ -3,8 +3,6 @@
 import dataclasses
 import importlib
 import json
-import pathlib
-import sys
 import zipfile
 
 import keras
@@ -13,7 +11,6 @@ import pytest
 
 import keras_khyper as kk
 
-RECIPES = pathlib.Path(__file__).resolve().parents[2] / "recipes"
 # Of the mean red, green and blue, the largest wins: blue, green, red in the folder.
 CLASSES = ("blue", "green", "red")
 
@@ -24,11 +21,10 @@ def recipes():
     pytest.importorskip("tyro")
     pytest.importorskip("PIL")
     pytest.importorskip("ai_edge_litert")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(RECIPES)
-        yield importlib.import_module("mobile"), importlib.import_module("transfer")
-    for name in ("mobile", "transfer", "_common"):
-        sys.modules.pop(name, None)
+    return (
+        importlib.import_module("recipes.mobile"),
+        importlib.import_module("recipes.transfer"),
+    )
 
 
 @pytest.fixture(scope="module")

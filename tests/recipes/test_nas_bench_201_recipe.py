@@ -4,7 +4,6 @@ import importlib
 import json
 import pathlib
 import pickle
-import sys
 import types
 
 import keras
@@ -13,7 +12,6 @@ import pytest
 
 import keras_khyper as kk
 
-RECIPES = pathlib.Path(__file__).resolve().parents[2] / "recipes"
 NUM_CLASSES = 120
 MORE = [1, 2, 3, 4, 0, 1]  # an architecture that is not among the random ones
 
@@ -21,10 +19,7 @@ MORE = [1, 2, 3, 4, 0, 1]  # an architecture that is not among the random ones
 @pytest.fixture
 def recipe(monkeypatch):
     pytest.importorskip("tyro")
-    monkeypatch.syspath_prepend(RECIPES)
-    yield importlib.import_module("nas_bench_201")
-    for name in ("nas_bench_201", "_common"):
-        sys.modules.pop(name, None)
+    return importlib.import_module("recipes.nas_bench_201")
 
 
 @pytest.fixture
@@ -217,7 +212,7 @@ def test_further_architectures_come_once_and_last(recipe, tmp_path):
     path.write_text(json.dumps(words))
     found = recipe.all_archs(recipe.dataclasses.replace(settings, extra_archs=path))
     np.testing.assert_array_equal(found, [*archs, MORE])
-    np.testing.assert_array_equal(recipe.read_archs(path), [archs[2], MORE])
+    np.testing.assert_array_equal(kk.experiments.read_archs(path), [archs[2], MORE])
     path.write_text("none")
     with pytest.raises(ValueError, match="Received: path="):
         recipe.all_archs(recipe.dataclasses.replace(settings, extra_archs=path))

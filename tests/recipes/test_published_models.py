@@ -1,16 +1,13 @@
 """Table 5 as data, and the figure that is drawn from it."""
 
 import json
-import pathlib
-import sys
 
 import pytest
 
 pytest.importorskip("tyro")
 image = pytest.importorskip("matplotlib.image")
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "recipes"))
-import published_models  # noqa: E402
+from recipes import published_models  # noqa: E402
 
 
 def test_table_5():

@@ -4,7 +4,6 @@ import dataclasses
 import importlib
 import json
 import pathlib
-import sys
 
 import keras
 import numpy as np
@@ -12,18 +11,8 @@ import pytest
 
 import keras_khyper as kk
 
-RECIPES = pathlib.Path(__file__).resolve().parents[2] / "recipes"
 BUDGETS = (8e3, 2e4)
 PRECISIONS = ("float32", "int8")
-MODULES = (
-    "search",
-    "imagenet",
-    "nas_bench_201",
-    "_common",
-    "_image_tasks",
-    "_supernet_runs",
-    "_exported",
-)
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="one backend is enough here"
@@ -34,11 +23,7 @@ pytestmark = pytest.mark.skipif(
 def recipe():
     for package in ("tyro", "mlxtend", "ai_edge_litert"):
         pytest.importorskip(package)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(RECIPES)
-        yield importlib.import_module("search")
-    for name in (*MODULES, "_exported", "_trained_runs", "_runs", "_subnet_lists"):
-        sys.modules.pop(name, None)
+    return importlib.import_module("recipes.search")
 
 
 def make_run(folder, recipe_of_run, task):

@@ -3,8 +3,6 @@
 import dataclasses
 import importlib
 import json
-import pathlib
-import sys
 import types
 
 import numpy as np
@@ -12,20 +10,14 @@ import pytest
 
 import keras_khyper as kk
 
-RECIPES = pathlib.Path(__file__).resolve().parents[2] / "recipes"
 FRACTION = 0.34  # of the largest subnet's MACs: leaves the best of the five out
-MODULES = ("ship_supernet", "nas_bench_201", "_common", "_runs", "_trained_runs")
 
 
 @pytest.fixture(scope="module")
 def recipe():
     for package in ("tyro", "mlxtend"):
         pytest.importorskip(package)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(RECIPES)
-        yield importlib.import_module("ship_supernet")
-    for name in (*MODULES, "_subnet_lists"):
-        sys.modules.pop(name, None)
+    return importlib.import_module("recipes.ship_supernet")
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +25,7 @@ def run(recipe, tmp_path_factory):
     """What a finished run leaves, with a supernet that was not trained."""
     folder = tmp_path_factory.mktemp("runs") / "digits"
     folder.mkdir()
-    nas_bench_201 = importlib.import_module("nas_bench_201")
+    nas_bench_201 = importlib.import_module("recipes.nas_bench_201")
     run = dataclasses.replace(
         nas_bench_201.PRESETS["smoke"][1],
         image_size=8,

@@ -3,7 +3,6 @@
 import importlib
 import json
 import pathlib
-import sys
 
 import keras
 import numpy as np
@@ -11,18 +10,12 @@ import pytest
 
 import keras_khyper as kk
 
-RECIPES = pathlib.Path(__file__).resolve().parents[2] / "recipes"
-
 
 @pytest.fixture(scope="module")
 def recipe():
     pytest.importorskip("tyro")
     pytest.importorskip("PIL")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(RECIPES)
-        yield importlib.import_module("transfer")
-    for name in ("transfer", "_common"):
-        sys.modules.pop(name, None)
+    return importlib.import_module("recipes.transfer")
 
 
 @pytest.fixture(scope="module")

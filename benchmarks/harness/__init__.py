@@ -1,0 +1,1 @@
+"""How benchmarks measure, take turns and report."""
