@@ -55,6 +55,7 @@ BACKEND_FREE = (
     "evaluation/test_table.py",
     "evaluation/test_table_official.py",
     "test_checks.py",
+    "test_import_edges.py",
     "test_installed_wheel.py",
 )
 _JOB = "KHYPER_TEST_JOB"
