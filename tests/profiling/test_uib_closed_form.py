@@ -8,7 +8,7 @@ from keras_khyper.profiling import macs, trainable_params, uib_macs, uib_params
 from keras_khyper.spaces import UIBSpace, UIBStage
 
 SPACE = UIBSpace()
-ARCHS = [*SPACE.sample(10, seed=0), SPACE.smallest(), SPACE.largest()]
+ARCHS = [*SPACE.sample(4, seed=0), SPACE.smallest(), SPACE.largest()]
 SMALL = UIBSpace(
     [
         UIBStage([4, 6], [1, 2], strides=2, expansion_ratio=1),

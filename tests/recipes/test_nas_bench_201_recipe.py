@@ -23,6 +23,20 @@ def recipe(monkeypatch):
 
 
 @pytest.fixture
+def eagerly():
+    """Without tracing under TensorFlow: two steps do not repay it."""
+    if keras.backend.backend() != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(before)
+
+
+@pytest.fixture
 def files(tmp_path):
     """ImageNet16-120 with 240 training and 240 test images, lists and a table."""
     rng = np.random.default_rng(0)
@@ -74,7 +88,7 @@ def settings_for(recipe, files, **changes):
 @pytest.mark.skipif(
     keras.backend.backend() == "jax", reason="three compilations take minutes"
 )
-def test_imagenet16_120_from_files_to_result(recipe, files, monkeypatch):
+def test_imagenet16_120_from_files_to_result(recipe, files, eagerly, monkeypatch):
     settings = settings_for(recipe, files)
     archs = recipe.sample_archs(settings)
     write_table(files, archs)
