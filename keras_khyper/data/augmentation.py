@@ -5,12 +5,12 @@ Shapes: `B` images in a batch, `H W` height and width, `C` channels, `P` padding
 
 from typing import NamedTuple
 
-import keras
 import numpy as np
 import numpy.typing as npt
 
 from keras_khyper.checks import check_integer
 from keras_khyper.data import arrays
+from keras_khyper.data.training_batches import TrainingBatches
 
 
 class FlipsAndCrops(NamedTuple):
@@ -74,20 +74,12 @@ def flip_and_crop(
     return windows[np.arange(num), draws.top, draws.left]  # [B, H, W, C]
 
 
-class AugmentedBatches(keras.utils.PyDataset):
+class AugmentedBatches(TrainingBatches):
     """Shuffled, flipped, cropped and normalised training batches for `model.fit`.
 
     The augmentation of NAS-Bench-201's from-scratch protocol: random horizontal
-    flip, random crop from an image padded with black, normalisation. Every epoch
-    has a new order, and **batch `i` of epoch `e` is a function of
-    `(seed, e, i)` alone**: a run that was killed and resumed in epoch `e` sees the
-    batches that it would have seen.
-
-    For that the data must know the epoch, which :class:`SetEpoch` tells it, and
-    batches must come in order: pass `shuffle=False` to `fit`, which otherwise
-    shuffles the *order* of the batches with Python's global generator
-    (:class:`SetEpoch` refuses such a run). Without the callback every `fit`
-    goes on from the epoch at which the last one stopped, beginning with 0.
+    flip, random crop from an image padded with black, normalization. Every epoch
+    has a new order. How `fit` reads them: :class:`TrainingBatches`.
 
     Args:
         images: `uint8` array `[n, H, W, C]`.
@@ -163,61 +155,24 @@ class AugmentedBatches(keras.utils.PyDataset):
         self.seed = seed
         self.drop_remainder = drop_remainder
         self.repeats = repeats
-        self._epoch = 0
-        self._in_epoch = False
-        self._read_to_the_end = False
         self._order: tuple[int, npt.NDArray[np.int64]] | None = None
-        self._indices_read: set[int] = set()
-        self._out_of_order: int | None = None
-
-    @property
-    def epoch(self) -> int:
-        """The epoch, counted from 0, whose batches are read at present."""
-        return self._epoch
-
-    def set_epoch(self, epoch: int) -> None:
-        """Make the following reads those of `epoch`.
-
-        Args:
-            epoch: number of the epoch, counted from 0.
-
-        Raises:
-            TypeError: if `epoch` is not an integer.
-            ValueError: if `epoch` is negative.
-        """
-        check_integer("epoch", epoch, 0)
-        self._epoch = epoch
-
-    @property
-    def index_out_of_order(self) -> int | None:
-        """An index that was read before the one preceding it, if there was any."""
-        return self._out_of_order
 
     def __len__(self) -> int:
         if self.drop_remainder:
             return len(self.images) // self.batch_size
         return -(-len(self.images) // self.batch_size)
 
-    def __getitem__(
-        self, index: int
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-        if index > 0 and index - 1 not in self._indices_read:
-            self._out_of_order = index
-        self._indices_read.add(index)
-        self._read_to_the_end |= index == len(self) - 1
-        return self.batch(self._epoch, index)
-
     def batch(
         self, epoch: int, index: int
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-        """Batch `index` of `epoch`, whatever epoch is being read.
+        """Return batch `index` of `epoch`; see :class:`TrainingBatches`.
 
         Args:
             epoch: number of the epoch, counted from 0.
             index: number of the batch in its epoch, counted from 0.
 
         Returns:
-            Normalised images `[B * repeats, H, W, C]` and labels `[B * repeats]`.
+            Normalized images `[B * repeats, H, W, C]` and labels `[B * repeats]`.
 
         Raises:
             IndexError: if the epoch has no such batch.
@@ -251,89 +206,6 @@ class AugmentedBatches(keras.utils.PyDataset):
             cached = (epoch, self._generator(epoch).permutation(len(self.images)))
             self._order = cached
         return cached[1]
-
-    def on_epoch_begin(self) -> None:
-        """Begin an epoch; Keras calls it before reading."""
-        self._in_epoch = True
-        self._read_to_the_end = False
-
-    def on_epoch_end(self) -> None:
-        """Continue with the next epoch; Keras calls it after one.
-
-        Keras also calls it before the first epoch and after building a model from
-        one batch; neither counts as an epoch.
-        """
-        if self._in_epoch and self._read_to_the_end:
-            self._epoch += 1
-        self._in_epoch = False
-
-
-class SetEpoch(keras.callbacks.Callback):
-    """Keeps training batches in step with the epoch that `fit` is in.
-
-    With it `keras.callbacks.BackupAndRestore` resumes on the very batches of the
-    epoch that was interrupted, and `fit(initial_epoch=e)` begins with those of `e`.
-
-    Args:
-        dataset: the :class:`AugmentedBatches` given to `fit`.
-
-    Raises:
-        TypeError: if `dataset` is not an :class:`AugmentedBatches`.
-        ValueError: during `fit`, if it was not called with `shuffle=False`, if
-            `steps_per_epoch` cuts epochs short or strings them together, or if
-            the data is read by more than one worker, whose leftover batches Keras
-            carries into the next epoch.
-
-    Example:
-    ```python
-    import keras
-    import numpy as np
-    from keras_khyper.data import AugmentedBatches, SetEpoch
-
-    images = np.zeros((8, 4, 4, 1), np.uint8)
-    train = AugmentedBatches(images, np.arange(8) % 2, 4, mean=(0.0,), std=(1.0,))
-    model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(2)])
-    model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    model.fit(train, epochs=2, shuffle=False, callbacks=[SetEpoch(train)])
-    ```
-    """
-
-    def __init__(self, dataset: AugmentedBatches):
-        super().__init__()
-        if not isinstance(dataset, AugmentedBatches):
-            raise TypeError(
-                f"dataset must be an AugmentedBatches. Received: dataset={dataset!r}"
-            )
-        self.dataset = dataset
-
-    def on_train_begin(self, logs: dict | None = None) -> None:
-        """Refuse settings of `fit` under which epochs would not be exact."""
-        steps = self.params.get("steps")
-        if steps != len(self.dataset):
-            raise ValueError(
-                "An epoch must read every batch of the dataset once; leave out "
-                f"steps_per_epoch. Received: steps per epoch={steps}, "
-                f"number of batches={len(self.dataset)}"
-            )
-        if self.dataset.workers > 1:
-            raise ValueError(
-                "Exact epochs need one worker. "
-                f"Received: dataset.workers={self.dataset.workers}"
-            )
-
-    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        """Tell the data which epoch begins."""
-        self.dataset.set_epoch(epoch)
-
-    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
-        """Refuse batches in shuffled order."""
-        if self.dataset.index_out_of_order is not None:
-            raise ValueError(
-                "Batches must be read in order, or a resumed run would see them in "
-                "another: call fit(..., shuffle=False). The order of the images is "
-                "new in every epoch all the same. Received: batch "
-                f"{self.dataset.index_out_of_order} before the one preceding it"
-            )
 
 
 def _check_examples(images: np.ndarray, labels: np.ndarray) -> None:

@@ -2,25 +2,46 @@
 
 import dataclasses
 
+import keras
 import numpy as np
 import numpy.typing as npt
 
-from keras_khyper.checks import check_integer
+from keras_khyper.checks import check_choice, check_integer
 from keras_khyper.data import arrays
 from keras_khyper.data.augmentation import (
     AugmentedBatches,
     draw_flips_and_crops,
     flip_and_crop,
 )
+from keras_khyper.data.image_task import SPLITS, Examples
+
+
+class EvaluationBatches(keras.utils.PyDataset):
+    """Whole images of one split in stored order, normalized batch by batch.
+
+    Args:
+        data: the images.
+        split: one of the three splits.
+        batch_size: images in a batch; the last one may be smaller.
+    """
+
+    def __init__(self, data: "ImageData", split: str, batch_size: int):
+        super().__init__()
+        self._data = data
+        self._images, self._labels = data.pixels(split)
+        self._batch_size = batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self._labels) // self._batch_size)
+
+    def __getitem__(self, index: int) -> Examples:
+        chosen = slice(index * self._batch_size, (index + 1) * self._batch_size)
+        return self._data.normalize(self._images[chosen]), self._labels[chosen]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImageData:
-    """Images and labels of one classification task, split in three.
-
-    Training images train and recalibrate. The validation images are held out of
-    the training set and select: architectures, epochs, hyper-parameters. The test
-    images are read once, for the architecture that was selected.
+    """An :class:`~keras_khyper.data.ImageTask` whose images lie in memory.
 
     Images are kept as `uint8`; :meth:`normalize` turns them into what a network
     reads. `B H W C` below are images, height, width and channels.
@@ -80,12 +101,8 @@ class ImageData:
     flip: bool = True
 
     def __post_init__(self) -> None:
-        for split in ("train", "validation", "test"):
-            self._check_split(
-                split,
-                getattr(self, f"{split}_images"),
-                getattr(self, f"{split}_labels"),
-            )
+        for split in SPLITS:
+            self._check_split(split, *self.pixels(split))
         if len(self.train_images) == 0:
             raise ValueError(
                 "The training split must hold at least one image. "
@@ -150,14 +167,36 @@ class ImageData:
             return self.image_shape[0] // 8
         return self.crop_padding
 
+    @property
+    def loss(self) -> keras.losses.Loss:
+        """Cross-entropy from logits, of integer labels."""
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+    def pixels(self, split: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+        """Return a split's images before normalization, and its labels.
+
+        Args:
+            split: `"train"`, `"validation"` or `"test"`.
+
+        Raises:
+            ValueError: if there is no such split.
+        """
+        check_choice("split", split, SPLITS)
+        return getattr(self, f"{split}_images"), getattr(self, f"{split}_labels")
+
+    def num_examples(self, split: str) -> int:
+        """Return the number of images of a split; see `ImageTask`."""
+        return len(self.pixels(split)[1])
+
     def train_batches(
         self,
         batch_size: int,
         seed: int = 0,
+        *,
         limit: int | None = None,
         repeats: int = 1,
     ) -> AugmentedBatches:
-        """Make batches of the training images, augmented as the benchmark does it.
+        """Return training batches, flipped and cropped as the benchmark does it.
 
         Args:
             batch_size: number of different images in a batch.
@@ -179,6 +218,16 @@ class ImageData:
             seed=seed,
             repeats=repeats,
         )
+
+    def evaluation_batches(self, split: str, batch_size: int) -> EvaluationBatches:
+        """Return a split's batches for `evaluate`; see `ImageTask`."""
+        check_integer("batch_size", batch_size, 1)
+        return EvaluationBatches(self, split, batch_size)
+
+    def examples(self, split: str, limit: int | None = None) -> Examples:
+        """Return a split's normalized images and labels; see `ImageTask`."""
+        images, labels = self.pixels(split)
+        return self.normalize(images[:limit]), labels[:limit]
 
     def calibration_pixels(
         self, num: int = 2048, seed: int = 0, augmented: bool = True
@@ -213,17 +262,5 @@ class ImageData:
     def calibration_images(
         self, num: int = 2048, seed: int = 0, augmented: bool = True
     ) -> npt.NDArray[np.float32]:
-        """Draw training images for BatchNorm recalibration, normalized.
-
-        Args:
-            num: as in :meth:`calibration_pixels`.
-            seed: as in :meth:`calibration_pixels`.
-            augmented: as in :meth:`calibration_pixels`.
-
-        Returns:
-            A `float32` array `[min(num, len(train_images)), H, W, C]`.
-
-        Raises:
-            ValueError: if `num` is not positive.
-        """
+        """Draw normalized training images for recalibration; see `ImageTask`."""
         return self.normalize(self.calibration_pixels(num, seed, augmented))

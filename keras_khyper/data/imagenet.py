@@ -13,6 +13,7 @@ import numpy.typing as npt
 from keras_khyper.checks import check_integer
 from keras_khyper.data import arrays, image_folder
 from keras_khyper.data.image_stream import ImageStream
+from keras_khyper.data.imagenet_augmentation import ImageNetAugmentation
 from keras_khyper.data.tensorflow_import import import_tensorflow, prepared_builder
 
 # Undecoded images from which a training batch is drawn; about 1 GB of ImageNet.
@@ -137,6 +138,7 @@ def stream_imagenet(
     validation_size: int = 10_000,
     download: bool = False,
     name: str = "imagenet2012",
+    augmentation: ImageNetAugmentation | None = None,
 ) -> ImageStream:
     """ImageNet-1K through TensorFlow Datasets.
 
@@ -153,6 +155,7 @@ def stream_imagenet(
             downloads.
         name: another data set in which `"train"` trains and `"validation"` tests,
             with images and labels: `"imagenet2012_subset"`, `"imagenette/320px-v2"`.
+        augmentation: of training; None for the paper's, appendix A.1.
 
     Returns:
         An :class:`ImageStream` with 1000 classes.
@@ -192,6 +195,7 @@ def stream_imagenet(
         validation=TFDSSource(builder, f"train[:{validation_size}]"),
         test=TFDSSource(builder, "validation"),
         class_names=tuple(builder.info.features["label"].names),
+        augmentation=augmentation or ImageNetAugmentation(),
         validation_split=f"the first {validation_size} of the training images",
         test_split="the official validation set",
     )
@@ -203,6 +207,7 @@ def stream_image_folder(
     validation_fraction: float = 0.1,
     test_fraction: float = 0.1,
     seed: int = 0,
+    augmentation: ImageNetAugmentation | None = None,
 ) -> ImageStream:
     """Images from a folder with one subfolder per class, read while training.
 
@@ -217,6 +222,7 @@ def stream_image_folder(
         test_fraction: share of the images of `path` that test; not used if
             `test_path` is given.
         seed: seed of the split, which is stratified.
+        augmentation: of training; None for the paper's, appendix A.1.
 
     Returns:
         An :class:`ImageStream` normalised as ImageNet is.
@@ -258,6 +264,7 @@ def stream_image_folder(
         validation=_pick(files, labels, validation),
         test=test_source,
         class_names=class_names,
+        augmentation=augmentation or ImageNetAugmentation(),
         test_split=test_split,
     )
 

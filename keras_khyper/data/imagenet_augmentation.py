@@ -52,7 +52,6 @@ class ImageNetAugmentation:
     `max_magnitude`, and every batch is mixed unless `mix_probability` says otherwise.
 
     Args:
-        num_classes: number of classes.
         image_size: height and width of the result in pixels.
         crop_area: smallest and largest share of the image's area in a crop.
         crop_aspect_ratio: smallest and largest ratio of a crop's width to height.
@@ -80,13 +79,12 @@ class ImageNetAugmentation:
     ```python
     from keras_khyper.data import ImageNetAugmentation
 
-    augmentation = ImageNetAugmentation(num_classes=1000, image_size=224)
-    images, labels = augmentation.augment_batch(images, labels, seed=(0, 7))
+    augmentation = ImageNetAugmentation(image_size=224)
+    images, labels = augmentation.augment_batch(images, labels, 1000, seed=(0, 7))
     labels.shape  # (B, 1000), each row sums to one
     ```
     """
 
-    num_classes: int
     image_size: int = 224
     crop_area: tuple[float, float] = (0.08, 1.0)
     crop_aspect_ratio: tuple[float, float] = (3 / 4, 4 / 3)
@@ -103,7 +101,6 @@ class ImageNetAugmentation:
     label_smoothing: float = 0.1
 
     def __post_init__(self) -> None:
-        check_integer("num_classes", self.num_classes, 2)
         check_integer("image_size", self.image_size, 1)
         check_integer("num_operations", self.num_operations, 0)
         check_number("magnitude", self.magnitude, 0)
@@ -178,12 +175,15 @@ class ImageNetAugmentation:
         window = tf.ensure_shape(tf.slice(image, begin, size), [None, None, 3])
         return _resize(tf, window, [self.image_size, self.image_size])
 
-    def augment_batch(self, images: Any, labels: Any, seed: Any) -> tuple[Any, Any]:
+    def augment_batch(
+        self, images: Any, labels: Any, num_classes: int, seed: Any
+    ) -> tuple[Any, Any]:
         """Mix a batch by CutMix or Mixup and smooth its labels.
 
         Args:
             images: tensor `[B, S, S, 3]` on the 0-255 scale.
             labels: integer tensor `[B]`.
+            num_classes: number of classes.
             seed: integer tensor `[2]`; the result is a function of it.
 
         Returns:
@@ -203,7 +203,7 @@ class ImageNetAugmentation:
             ),
             lambda: _no_mixing(tf, tf.shape(images)),
         )
-        soft = smooth_labels(labels, self.num_classes, self.label_smoothing)
+        soft = smooth_labels(labels, num_classes, self.label_smoothing)
         return _mix(tf, images, mixing.keep), _mix(tf, soft, mixing.label_keep)
 
     def draw_mixup(self, shape: Any, seed: Any) -> Mixing:

@@ -152,29 +152,6 @@ def test_repeats_are_whole_copies_one_after_another():
         )
 
 
-def test_reading_follows_set_epoch():
-    train = make_batches()
-    train.set_epoch(7)
-    assert train.epoch == 7
-    np.testing.assert_array_equal(train[2][0], train.batch(7, 2)[0])
-    assert len(list(train)) == len(train)
-
-
-def test_epochs_advance_only_when_one_was_read_to_its_end():
-    train = make_batches()
-    train.on_epoch_end()  # Keras, before the first epoch
-    train.on_epoch_begin()
-    train[0]  # Keras, building a model
-    train.on_epoch_end()
-    assert train.epoch == 0
-    train.on_epoch_begin()
-    for index in range(len(train)):
-        train[index]
-    train.on_epoch_end()
-    train.on_epoch_end()
-    assert train.epoch == 1
-
-
 @pytest.mark.parametrize("index", [-1, 5])
 def test_an_epoch_ends(index):
     with pytest.raises(IndexError, match=f"Received: index={index}"):
@@ -211,9 +188,3 @@ def test_numbers_out_of_range_are_refused(options, error, message):
 def test_examples_that_do_not_fit_are_refused(images, labels, error, message):
     with pytest.raises(error, match=message):
         AugmentedBatches(images, labels, 2, MEAN, STD)
-
-
-@pytest.mark.parametrize("epoch", [-1, 1.5])
-def test_epochs_are_counted_from_zero(epoch):
-    with pytest.raises((TypeError, ValueError), match=f"Received: epoch={epoch}"):
-        make_batches().set_epoch(epoch)

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_khyper.data import AugmentedBatches, SetEpoch
+from keras_khyper.data import AugmentedBatches
 
 NUM_IMAGES = 44
 BATCH_SIZE = 4
@@ -61,10 +61,10 @@ class Losses(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-def fit(model, dataset, *callbacks, set_epoch=True, epochs=EPOCHS, **options):
-    in_step = [SetEpoch(dataset)] if set_epoch else []
+def fit(model, dataset, *callbacks, epochs=EPOCHS, **options):
     options = {"shuffle": False, "verbose": 0} | options
-    model.fit(dataset, epochs=epochs, callbacks=[*in_step, *callbacks], **options)
+    callbacks = [*dataset.callbacks(), *callbacks]
+    model.fit(dataset, epochs=epochs, callbacks=callbacks, **options)
 
 
 def expected_losses(model, dataset, epoch):
@@ -77,11 +77,10 @@ def expected_losses(model, dataset, epoch):
     return losses
 
 
-@pytest.mark.parametrize("set_epoch", [True, False])
-def test_fit_sees_the_batches_of_each_epoch_in_order(set_epoch):
+def test_fit_sees_the_batches_of_each_epoch_in_order():
     dataset, losses = make_dataset(), Losses()
     model = make_model(learning_rate=0.0)
-    fit(model, dataset, losses, set_epoch=set_epoch)
+    fit(model, dataset, losses)
     for epoch in range(EPOCHS):
         np.testing.assert_allclose(
             losses.by_epoch[epoch], expected_losses(model, dataset, epoch), rtol=1e-4
@@ -183,13 +182,19 @@ def test_epochs_that_are_not_whole_are_refused(steps):
 def test_more_workers_are_refused():
     dataset = make_dataset()
     dataset.workers = 2
-    with pytest.raises(ValueError, match="dataset.workers=2"):
+    with pytest.raises(ValueError, match="Received: workers=2"):
         fit(make_model(0.0), dataset)
 
 
-def test_set_epoch_needs_batches_that_have_epochs():
-    with pytest.raises(TypeError, match="must be an AugmentedBatches"):
-        SetEpoch([1, 2])
+def test_a_fit_without_the_callbacks_is_refused():
+    dataset, model = make_dataset(), make_model(0.0)
+    with pytest.raises(ValueError, match=r"callbacks=\[\*train.callbacks\(\)"):
+        model.fit(dataset, shuffle=False, verbose=0)
+    with pytest.raises(ValueError, match="`evaluation_batches`"):
+        model.evaluate(dataset, verbose=0)
+    fit(model, dataset, epochs=1)
+    with pytest.raises(ValueError, match="must know the epoch"):  # a second time
+        model.fit(dataset, shuffle=False, verbose=0)
 
 
 # Two virtual devices must be asked for before TensorFlow starts: a new process.
@@ -198,7 +203,7 @@ import keras, numpy as np, tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(
     cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from keras_khyper.data import AugmentedBatches, SetEpoch
+from keras_khyper.data import AugmentedBatches
 
 class Model(keras.Model):
     def __init__(self):
@@ -227,7 +232,7 @@ for repeats in (1, 2):
         model.compile(optimizer="sgd")
     logs = Logs()
     model.fit(train, epochs=3, shuffle=False, verbose=0,
-              callbacks=[SetEpoch(train), logs])
+              callbacks=[*train.callbacks(), logs])
     position = np.arange(36.0).reshape(6, 6, 1)
     keys = [(epoch, index) for epoch in range(3) for index in range(len(train))]
     assert len(logs.seen) == len(keys)

@@ -1,5 +1,6 @@
 """Streams of tiny folders and of a tiny prepared data set: which image comes when."""
 
+import dataclasses
 import sys
 
 import keras
@@ -85,34 +86,48 @@ def prepared(tmp_path_factory):
 @pytest.fixture(params=["folder", "tfds"])
 def stream(request, folder):
     if request.param == "folder":
-        return data.stream_image_folder(folder, test_fraction=10 / 60)
+        return stream_folder(folder, test_fraction=10 / 60)
     path = request.getfixturevalue("prepared")
-    return data.stream_imagenet(path, validation_size=6, name="tiny_images")
-
-
-def make_augmentation(num_classes=3, **options):
-    options = {"num_operations": 0, "mix_probability": 0.0} | options
-    return data.ImageNetAugmentation(num_classes, image_size=8, **options)
-
-
-def batches(stream, num, augmentation=None, batch_size=5, **options):
-    pipeline = stream.train_batches(
-        augmentation or make_augmentation(), batch_size, **options
+    return data.stream_imagenet(
+        path,
+        validation_size=6,
+        name="tiny_images",
+        augmentation=make_augmentation(),
     )
-    return list(pipeline.take(num).as_numpy_iterator())
+
+
+def make_augmentation(**options):
+    options = {"num_operations": 0, "mix_probability": 0.0} | options
+    return data.ImageNetAugmentation(image_size=8, **options)
+
+
+def stream_folder(folder, *args, **options):
+    options = {"augmentation": make_augmentation()} | options
+    return data.stream_image_folder(folder, *args, **options)
+
+
+def mixed(stream, **options):
+    """The stream, whose training batches are mixed."""
+    options = {"mix_probability": 1.0} | options
+    return dataclasses.replace(stream, augmentation=make_augmentation(**options))
+
+
+def batches(stream, num, batch_size=5, seed=0, first_epoch=0):
+    train = stream.train_batches(batch_size, seed)
+    places = (divmod(position, len(train)) for position in range(num))
+    return [train.batch(first_epoch + epoch, index) for epoch, index in places]
 
 
 def epochs(stream, num):
     """The images of the first epochs, each in the order in which they come."""
-    steps = stream.steps_per_epoch(5)
+    steps = len(stream.train_batches(5))
     found = [identify(images) for images, _ in batches(stream, num * steps)]
     return [sum(found[i * steps : (i + 1) * steps], []) for i in range(num)]
 
 
 def split(stream, name):
-    found = stream.evaluation_batches(name, 8, batch_size=4).as_numpy_iterator()
-    images, labels = zip(*found, strict=True)
-    return identify(np.concatenate(images)), np.concatenate(labels)
+    images, labels = stream.examples(name)
+    return identify(images), labels
 
 
 def true_labels(stream, indices):
@@ -122,7 +137,7 @@ def true_labels(stream, indices):
 
 @pytest.mark.one_backend
 def test_splits_share_no_image_and_have_their_labels(stream):
-    parts = {name: split(stream, name) for name in data.image_stream.SPLITS}
+    parts = {name: split(stream, name) for name in data.image_task.SPLITS}
     sizes = {name: len(indices) for name, (indices, _) in parts.items()}
     by_name = stream.name == "train"
     expected = (44, 6, 10) if by_name else (54, 6, 10)
@@ -155,15 +170,12 @@ def test_every_image_and_every_batch_has_draws_of_its_own(tmp_path):
         (tmp_path / name).mkdir()
         picture = image_module.fromarray(pixels.astype(np.uint8))
         picture.save(tmp_path / name / "0.png")
-    stream = data.stream_image_folder(tmp_path, validation_fraction=0, test_fraction=0)
-    found = batches(stream, 4, make_augmentation(10), batch_size=5)
+    stream = stream_folder(tmp_path, validation_fraction=0, test_fraction=0)
+    found = batches(stream, 4)
     crops = {image.tobytes() for images, _ in found for image in images}
     assert len(crops) == 20  # two epochs of two batches
-    mixup = make_augmentation(
-        10, mix_probability=1.0, switch_probability=0.0, label_smoothing=0.0
-    )
-    mixed = batches(stream, 4, mixup, batch_size=5)
-    shares = {tuple(labels.max(axis=1)) for _, labels in mixed}
+    mixup = mixed(stream, switch_probability=0.0, label_smoothing=0.0)
+    shares = {tuple(labels.max(axis=1)) for _, labels in batches(mixup, 4)}
     assert len(shares) == 4
 
 
@@ -208,32 +220,45 @@ def test_order_is_drawn_among_files_and_within_windows(prepared, window):
 def test_nothing_need_be_held_out(prepared, folder):
     stream = data.stream_imagenet(prepared, validation_size=0, name="tiny_images")
     assert (len(stream.train), len(stream.validation)) == (60, 0)
-    assert list(stream.evaluation_batches("validation", 8, 4)) == []
+    assert list(stream.evaluation_batches("validation", 4)) == []
     stream = data.stream_image_folder(folder, validation_fraction=0, test_fraction=0)
     assert (len(stream.train), len(stream.test)) == (60, 0)
-    assert list(stream.evaluation_batches("test", 8, 4)) == []
+    assert list(stream.evaluation_batches("test", 4)) == []
+    images, labels = stream.examples("test")
+    assert (images.shape, labels.shape) == ((0, 224, 224, 3), (0,))
 
 
 @pytest.mark.one_backend
 def test_a_stream_runs_on_from_epoch_to_epoch(stream):
-    steps = stream.steps_per_epoch(5)
-    augmentation = make_augmentation(mix_probability=1.0)
-    whole = batches(stream, 3 * steps, augmentation)
+    stream = mixed(stream)
+    steps = len(stream.train_batches(5))
+    whole = batches(stream, 3 * steps)
     for number in (1, 2):
-        resumed = batches(stream, steps, augmentation, first_epoch=number)
+        resumed = batches(stream, steps, first_epoch=number)
         for one, other in zip(whole[number * steps :], resumed, strict=False):
             np.testing.assert_array_equal(one[0], other[0])
             np.testing.assert_array_equal(one[1], other[1])
 
 
 @pytest.mark.one_backend
+def test_any_batch_is_read_again(folder):
+    train = mixed(stream_folder(folder)).train_batches(5)
+    in_order = [train.batch(1, index) for index in range(4)]
+    for index in (2, 0, 3):
+        for one, other in zip(train.batch(1, index), in_order[index], strict=True):
+            np.testing.assert_array_equal(one, other)
+    with pytest.raises(IndexError, match=f"An epoch has {len(train)} batches"):
+        train.batch(0, len(train))
+
+
+@pytest.mark.one_backend
 def test_batches_follow_the_seed_and_nothing_else(stream):
-    augmentation = make_augmentation(mix_probability=1.0)
+    stream = mixed(stream)
     keras.utils.set_random_seed(1)
-    first = batches(stream, 4, augmentation, seed=3)
+    first = batches(stream, 4, seed=3)
     keras.utils.set_random_seed(2)
-    again = batches(stream, 4, augmentation, seed=3)
-    other = batches(stream, 4, augmentation, seed=4)
+    again = batches(stream, 4, seed=3)
+    other = batches(stream, 4, seed=4)
     for one, same, different in zip(first, again, other, strict=True):
         np.testing.assert_array_equal(one[0], same[0])
         np.testing.assert_array_equal(one[1], same[1])
@@ -252,55 +277,76 @@ def test_labels_stay_with_their_images(stream):
 
 @pytest.mark.one_backend
 def test_calibration_images_are_training_images(stream):
+    def draw(num, seed=0):
+        return stream.calibration_images(num, seed, augmented=False)
+
     train = set(split(stream, "train")[0])
-    images = stream.calibration_images(12, seed=1, image_size=8)
+    images = draw(12, 1)
     assert (images.shape, images.dtype) == ((12, 8, 8, 3), np.float32)
     chosen = identify(images)
     assert len(set(chosen)) == 12 and set(chosen) <= train
-    np.testing.assert_array_equal(images, stream.calibration_images(12, None, 1, 8))
-    assert chosen != identify(stream.calibration_images(12, None, 2, 8))
-    assert len(stream.calibration_images(1000, image_size=8)) == len(train)
+    np.testing.assert_array_equal(images, draw(12, 1))
+    assert chosen != identify(draw(12, 2))
+    assert len(draw(1000)) == len(train)
 
 
 @pytest.mark.one_backend
 def test_calibration_shows_images_as_training_does(stream):
-    augmentation = make_augmentation()
-    images = stream.calibration_images(12, augmentation, seed=1)
-    batches = stream.train_batches(augmentation, 12, seed=1)
-    np.testing.assert_array_equal(images, next(iter(batches))[0].numpy())
-    whole = stream.calibration_images(12, seed=1, image_size=8)
+    images = stream.calibration_images(12, seed=1)
+    expected, _ = stream.train_batches(12, seed=1).batch(0, 0)
+    np.testing.assert_array_equal(images, expected)
+    whole = stream.calibration_images(12, 1, augmented=False)
     assert np.abs(images - whole).max() > 0.1
 
 
-def test_fit_trains_on_a_stream(folder):
-    stream = data.stream_image_folder(folder, test_fraction=0.1)
-    keras.utils.set_random_seed(0)
-    model = keras.Sequential(
-        [
-            keras.Input((8, 8, 3)),
-            keras.layers.GlobalAveragePooling2D(),
-            keras.layers.Dense(3),
-        ]
-    )
-    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.SGD(0.1), loss, jit_compile=False)
-    history = model.fit(
-        stream.train_batches(make_augmentation(), 10),
-        epochs=6,
-        steps_per_epoch=stream.steps_per_epoch(10),
-        shuffle=False,
-        verbose=0,
-    )
-    assert history.history["loss"][-1] < history.history["loss"][0]
-    logits = model.predict(stream.evaluation_batches("test", 8, 4), verbose=0)
-    assert logits.shape == (6, 3)
+class Interrupt(keras.callbacks.Callback):
+    """Ends `fit` by Control-C after so many epochs."""
+
+    def __init__(self, after):
+        super().__init__()
+        self.after = after
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == self.after:
+            raise KeyboardInterrupt
+
+
+def test_a_killed_fit_resumes_on_the_batches_to_come(folder, tmp_path):
+    stream = stream_folder(folder, test_fraction=0.1)
+
+    def fit(backup, *callbacks):
+        keras.utils.set_random_seed(0)
+        layers = [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3)]
+        model = keras.Sequential([keras.Input(stream.image_shape), *layers])
+        optimizer = keras.optimizers.SGD(0.1)
+        model.compile(optimizer, stream.loss, jit_compile=False)
+        train = stream.train_batches(10)
+        backup = keras.callbacks.BackupAndRestore(tmp_path / backup)
+        history = model.fit(
+            train,
+            epochs=4,
+            shuffle=False,
+            verbose=0,
+            validation_data=stream.evaluation_batches("validation", 4),
+            callbacks=[*train.callbacks(), backup, *callbacks],
+        )
+        return model, history.history
+
+    whole, history = fit("whole")
+    assert history["loss"][-1] < history["loss"][0]
+    with pytest.raises(KeyboardInterrupt):
+        fit("killed", Interrupt(after=2))
+    resumed, rest = fit("killed")
+    assert len(rest["val_loss"]) == 2
+    for weights in zip(whole.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_allclose(*weights, rtol=1e-6)
 
 
 def test_the_whole_recipe_runs_in_a_stream(folder):
     pytest.importorskip("keras_cv", reason="needs the extra `imagenet` (keras-cv)")
-    stream = data.stream_image_folder(folder)
-    augmentation = data.ImageNetAugmentation(3, image_size=16)
-    first, again = (batches(stream, 8, augmentation, 6) for _ in range(2))
+    augmentation = data.ImageNetAugmentation(image_size=16)
+    stream = stream_folder(folder, augmentation=augmentation)
+    first, again = (batches(stream, 8, 6) for _ in range(2))
     for (images, labels), (same_images, same_labels) in zip(first, again, strict=True):
         assert np.isfinite(images).all()
         np.testing.assert_allclose(labels.sum(axis=1), 1, atol=1e-6)
@@ -310,7 +356,7 @@ def test_the_whole_recipe_runs_in_a_stream(folder):
 
 def test_another_folder_tests(folder, tmp_path):
     write_folder(tmp_path / "val", first=60 - PER_CLASS)
-    stream = data.stream_image_folder(folder, tmp_path / "val", 0.2)
+    stream = stream_folder(folder, tmp_path / "val", 0.2)
     assert [len(stream.train), len(stream.validation)] == [48, 12]
     indices, labels = split(stream, "test")
     assert indices == list(range(40, 100))
@@ -356,33 +402,30 @@ def test_a_hold_out_must_leave_training_images(prepared, size):
         ({"batch_size": 0}, "Received: batch_size=0"),
         ({"batch_size": 61}, "Received: batch_size=61"),
         ({"seed": -1}, "seed=-1"),
-        ({"first_epoch": -1}, "first_epoch=-1"),
-        ({"augmentation": make_augmentation(4)}, "augmentation.num_classes=4"),
     ],
 )
 def test_options_of_training_are_checked(folder, options, message):
-    stream = data.stream_image_folder(folder)
-    defaults = {"augmentation": make_augmentation(), "batch_size": 5}
+    stream = stream_folder(folder)
     with pytest.raises(ValueError, match=message):
-        stream.train_batches(**(defaults | options))
+        stream.train_batches(**({"batch_size": 5} | options))
 
 
 def test_options_of_evaluation_are_checked(folder):
-    stream = data.stream_image_folder(folder)
+    stream = stream_folder(folder)
     with pytest.raises(ValueError, match="Received: split='valid'"):
-        stream.evaluation_batches("valid", 8, 4)
+        stream.evaluation_batches("valid", 4)
     with pytest.raises(ValueError, match="batch_size=0"):
-        stream.evaluation_batches("test", 8, 0)
+        stream.evaluation_batches("test", 0)
     with pytest.raises(ValueError, match="Received: num=0"):
         stream.calibration_images(0)
+    with pytest.raises(ValueError, match="crop_fraction=0"):
+        dataclasses.replace(stream, crop_fraction=0)
 
 
 def test_an_unreadable_file_is_named(folder, tmp_path):
     write_folder(tmp_path / "broken", classes=("a", "b"))
     (tmp_path / "broken" / "a" / "bad.png").write_bytes(b"not a png")
-    stream = data.stream_image_folder(
-        tmp_path / "broken", validation_fraction=0, test_fraction=0
-    )
+    stream = stream_folder(tmp_path / "broken", validation_fraction=0, test_fraction=0)
     with pytest.raises(Exception, match=r"cannot be read .*bad\.png"):
         split(stream, "train")
 
@@ -391,4 +434,4 @@ def test_missing_tensorflow_names_the_extras(folder, monkeypatch):
     stream = data.stream_image_folder(folder)
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     with pytest.raises(ImportError, match=r"keras-khyper\[data,tensorflow-cpu\]"):
-        stream.evaluation_batches("test", 8, 4)
+        stream.evaluation_batches("test", 4)

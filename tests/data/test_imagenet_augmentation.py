@@ -15,16 +15,15 @@ def seed(*values):
     return tf.constant(values, tf.int64)
 
 
-def make(num_classes=10, image_size=16, **options):
+def make(image_size=16, **options):
     """Without RandAugment, unless asked: it needs keras-cv and has tests of its own."""
     options = {"num_operations": 0} | options
-    return ImageNetAugmentation(num_classes, image_size, **options)
+    return ImageNetAugmentation(image_size, **options)
 
 
 def only(method, **options):
     """An augmentation that always mixes by one method, with labels not smoothed."""
     return make(
-        num_classes=64,
         switch_probability=1.0 if method == "cutmix" else 0.0,
         label_smoothing=0.0,
         **options,
@@ -43,7 +42,7 @@ def constant_images(num, size=16):
 def test_labels_of_cutmix_are_the_shares_of_pixels():
     num, size = 64, 20
     images, labels = only("cutmix").augment_batch(
-        constant_images(num, size), np.arange(num), seed(0, 1)
+        constant_images(num, size), np.arange(num), num, seed(0, 1)
     )
     boxes = []
     for i, (image, label) in enumerate(
@@ -85,7 +84,7 @@ def test_mixup_is_the_weighted_mean_with_the_share_of_its_label():
     num = 64
     rng = np.random.default_rng(0)
     images = rng.uniform(0, 255, (num, 16, 16, 3)).astype(np.float32)
-    mixed, labels = only("mixup").augment_batch(images, np.arange(num), seed(0, 1))
+    mixed, labels = only("mixup").augment_batch(images, np.arange(num), num, seed(0, 1))
     share = labels.numpy()[np.arange(num), np.arange(num)][:, None, None, None]
     expected = share * images + (1 - share) * images[::-1]
     np.testing.assert_allclose(mixed, expected, atol=1e-3)
@@ -120,7 +119,7 @@ def test_batches_switch_between_cutmix_and_mixup(mix, switch, expected):
     augment = tf.function(augmentation.augment_batch)
     counts = np.zeros(3)
     for index in range(400):
-        mixed, _ = augment(images, np.arange(8), seed(4, index))
+        mixed, _ = augment(images, np.arange(8), 10, seed(4, index))
         if np.array_equal(mixed, images):
             counts[0] += 1
         else:
@@ -134,7 +133,7 @@ def test_soft_labels_sum_to_one(options):
     augmentation = make(**options)
     for index in range(6):
         _, labels = augmentation.augment_batch(
-            constant_images(10), np.arange(10), seed(0, index)
+            constant_images(10), np.arange(10), 10, seed(0, index)
         )
         assert (labels.shape, labels.dtype) == ((10, 10), tf.float32)
         np.testing.assert_allclose(labels.numpy().sum(axis=1), 1, atol=1e-6)
@@ -142,9 +141,9 @@ def test_soft_labels_sum_to_one(options):
 
 
 def test_without_mixing_labels_are_smoothed_only():
-    augmentation = make(num_classes=4, mix_probability=0.0, label_smoothing=0.2)
+    augmentation = make(mix_probability=0.0, label_smoothing=0.2)
     images = constant_images(3)
-    mixed, labels = augmentation.augment_batch(images, [2, 0, 1], seed(0, 0))
+    mixed, labels = augmentation.augment_batch(images, [2, 0, 1], 4, seed(0, 0))
     np.testing.assert_array_equal(mixed, images)
     expected = 0.8 * np.eye(4)[[2, 0, 1]] + 0.05
     np.testing.assert_allclose(labels, expected, atol=1e-6)
@@ -156,7 +155,7 @@ def test_a_batch_is_a_function_of_its_seed():
     rng = np.random.default_rng(0)
     images = rng.uniform(0, 255, (10, 16, 16, 3)).astype(np.float32)
     first, again, other = (
-        augmentation.augment_batch(images, np.arange(10), seed(*values))
+        augmentation.augment_batch(images, np.arange(10), 10, seed(*values))
         for values in ((7, 1), (7, 1), (7, 2))
     )
     for values, same, different in zip(first, again, other, strict=True):
@@ -241,7 +240,7 @@ def test_rand_augment_differs_from_image_to_image():
 def test_missing_keras_cv_is_reported_before_the_pipeline_starts(monkeypatch):
     monkeypatch.setitem(sys.modules, "keras_cv", None)
     with pytest.raises(ImportError, match=r"keras-khyper\[imagenet\]"):
-        ImageNetAugmentation(num_classes=10).prepare()
+        ImageNetAugmentation().prepare()
     make().prepare()  # without RandAugment nothing is missing
 
 
@@ -285,7 +284,6 @@ def test_evaluation_options_out_of_range_are_refused(arguments):
 @pytest.mark.parametrize(
     "options",
     [
-        {"num_classes": 1},
         {"image_size": 0},
         {"num_operations": -1},
         {"magnitude": -1.0},
@@ -307,7 +305,7 @@ def test_options_out_of_range_are_refused(options):
 
 
 def test_the_defaults_are_the_papers():
-    settings = ImageNetAugmentation(num_classes=1000)
+    settings = ImageNetAugmentation()
     assert (settings.image_size, settings.label_smoothing) == (224, 0.1)
     assert settings.magnitude / settings.max_magnitude == 0.5
     assert (settings.mixup_alpha, settings.cutmix_alpha) == (0.8, 1.0)
