@@ -191,9 +191,10 @@ def measure_batch(settings: Settings, batch: int) -> dict[str, Any]:
     measured: dict[str, list[float]] = {key: [] for key in keys}
     for turn in range(settings.rounds + 1):
         for name, dataset in datasets.items():
-            supernet.fit(
-                dataset, shuffle=False, verbose=0, callbacks=[make_clock(times)]
-            )
+            callbacks = [make_clock(times)]
+            if name == "augmented":
+                callbacks += dataset.callbacks()
+            supernet.fit(dataset, shuffle=False, verbose=0, callbacks=callbacks)
             if not turn:
                 continue
             measured[name].append(times.seconds_per_step)

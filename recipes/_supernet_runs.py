@@ -89,8 +89,9 @@ def fit_supernet(
     settings: SupernetSettings,
     supernet: Any,
     folder: pathlib.Path,
+    train_batches: Any,
+    validation_batches: Any,
     callbacks: list[Any],
-    **arguments: Any,
 ) -> None:
     """Run Algorithm 1 from the folder's backup on, with a cosine over all epochs.
 
@@ -98,8 +99,9 @@ def fit_supernet(
         settings: Of the run.
         supernet: Compiled.
         folder: The run's own.
-        callbacks: Those that come first: of the data and of the coefficients.
-        **arguments: Images, as `fit` takes them.
+        train_batches: A `keras_khyper.data.TrainingBatches`.
+        validation_batches: Held-out images, as `evaluate` takes them.
+        callbacks: Those of the coefficients.
     """
     import keras
 
@@ -107,6 +109,7 @@ def fit_supernet(
 
     schedule = kk.training.cosine_by_epoch(settings.learning_rate, settings.epochs)
     callbacks = [
+        *train_batches.callbacks(),
         *callbacks,
         keras.callbacks.LearningRateScheduler(schedule),
         keras.callbacks.TerminateOnNaN(),
@@ -115,7 +118,14 @@ def fit_supernet(
         # Kept until `save_supernet`.
         kk.training.AtomicBackup(folder / "backup", delete_checkpoint=False),
     ]
-    supernet.fit(**arguments, callbacks=callbacks, epochs=settings.epochs, verbose=2)
+    supernet.fit(
+        train_batches,
+        validation_data=validation_batches,
+        shuffle=False,
+        callbacks=callbacks,
+        epochs=settings.epochs,
+        verbose=2,
+    )
 
 
 def trained_supernet(
@@ -267,7 +277,7 @@ def train_in_blocks(
         epochs=settings.blocks,
         shuffle=False,
         verbose=0,
-        callbacks=[kk.data.SetEpoch(train), kk.training.GeneratorDiagnostics()],
+        callbacks=[*train.callbacks(), kk.training.GeneratorDiagnostics()],
     ).history
     row = {key: [round(v, 4) for v in values] for key, values in history.items()}
     return {"seconds": round(time.monotonic() - start, 1), **row}

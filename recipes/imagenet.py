@@ -35,7 +35,7 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 import numpy as np
 import tyro
 
-from recipes._image_tasks import ImageTask, load_task, next_epoch
+from recipes._images import load_images
 from recipes._supernet_runs import (
     SupernetSettings,
     compile_supernet,
@@ -174,7 +174,44 @@ def make_space(name: str) -> Any:
     return kk.spaces.UIBSpace(stages, (3, 5), 4, (16, 16), stem_strides=1)
 
 
-def make_supernet(settings: Settings, task: ImageTask) -> Any:
+def load_task(settings: Settings) -> Any:
+    """Load the images: a `keras_khyper.data.ImageTask`.
+
+    Raises:
+        ValueError: There is no such data set, or too few images.
+    """
+    import keras_khyper as kk
+    from keras_khyper.data.registry import DATASETS
+
+    if settings.images is None and settings.data in DATASETS:
+        return load_images(settings)
+    augmentation = kk.data.ImageNetAugmentation(
+        settings.image_size or 224,
+        num_operations=settings.num_operations,
+        magnitude=settings.magnitude,
+        mixup_alpha=settings.mixup_alpha,
+        cutmix_alpha=settings.cutmix_alpha,
+        switch_probability=settings.switch_probability,
+        label_smoothing=settings.label_smoothing,
+    )
+    if settings.images is None:
+        return kk.data.stream_imagenet(
+            settings.data_dir,
+            settings.validation_size,
+            name=settings.data,
+            augmentation=augmentation,
+        )
+    return kk.data.stream_image_folder(
+        settings.images,
+        settings.test_images,
+        settings.validation_fraction,
+        settings.test_fraction,
+        settings.seed,
+        augmentation,
+    )
+
+
+def make_supernet(settings: Settings, task: Any) -> Any:
     """Build and compile the supernet."""
     import keras
 
@@ -194,29 +231,27 @@ def make_supernet(settings: Settings, task: ImageTask) -> Any:
         settings,
         supernet,
         nesterov=False,
-        loss=task.make_loss(),
+        loss=task.loss,
         accumulate_subnets=settings.accumulate_subnets,
     )
     return supernet
 
 
-def train(
-    settings: Settings, supernet: Any, task: ImageTask, folder: pathlib.Path
-) -> None:
+def train(settings: Settings, supernet: Any, task: Any, folder: pathlib.Path) -> None:
     """Run Algorithm 1 from the folder's backup on."""
     import keras_khyper as kk
 
     annealing = settings.annealing_epochs
     if annealing is None:
         annealing = max(1, round(settings.epochs * 10 / 225))
-    arguments = task.fit_arguments(
-        settings.batch_size, settings.seed, next_epoch(folder / "backup")
+    fit_supernet(
+        settings,
+        supernet,
+        folder,
+        task.train_batches(settings.batch_size, settings.seed),
+        task.evaluation_batches("validation", settings.evaluation_batch_size),
+        [kk.training.CoefficientTemperatureAnnealing(annealing)],
     )
-    callbacks = [
-        *arguments.pop("callbacks"),
-        kk.training.CoefficientTemperatureAnnealing(annealing),
-    ]
-    fit_supernet(settings, supernet, folder, callbacks, **arguments)
 
 
 def archs_to_evaluate(settings: Settings, space: Any) -> np.ndarray:
@@ -226,19 +261,23 @@ def archs_to_evaluate(settings: Settings, space: Any) -> np.ndarray:
 
 
 def evaluate(
-    settings: Settings, supernet: Any, task: ImageTask, folder: pathlib.Path
+    settings: Settings, supernet: Any, task: Any, folder: pathlib.Path
 ) -> dict[str, Any]:
     """Evaluate subnets on the held-out images."""
     import keras_khyper as kk
 
     archs = archs_to_evaluate(settings, supernet.space)
     validation = task.examples("validation")
-    evaluator = kk.evaluation.SubnetEvaluator(
+    recalibrator = kk.training.Recalibrator(
         supernet,
         task.calibration_images(settings.calibration_images, settings.seed),
+        settings.calibration_batch_size,
+    )
+    evaluator = kk.evaluation.SubnetEvaluator(
+        supernet,
+        recalibrator,
         validation,
         batch_size=settings.evaluation_batch_size,
-        calibration_batch_size=settings.calibration_batch_size,
         results_path=folder / "subnets.jsonl",
     )
     columns = {

@@ -233,8 +233,8 @@ def train(settings: Settings, supernet: Any, data: Any, folder: pathlib.Path) ->
     batches = data.train_batches(
         settings.batch_size * settings.replicas // repeats,
         settings.seed,
-        settings.train_size,
-        repeats,
+        limit=settings.train_size,
+        repeats=repeats,
     )
     warmup = settings.warmup_epochs
     if warmup is None:
@@ -243,14 +243,9 @@ def train(settings: Settings, supernet: Any, data: Any, folder: pathlib.Path) ->
         settings,
         supernet,
         folder,
-        [kk.data.SetEpoch(batches), kk.training.CoefficientWarmup(warmup)],
-        x=batches,
-        shuffle=False,
-        validation_data=(
-            data.normalize(data.validation_images),
-            data.validation_labels,
-        ),
-        validation_batch_size=500,
+        batches,
+        data.evaluation_batches("validation", 500),
+        [kk.training.CoefficientWarmup(warmup)],
     )
 
 
@@ -261,10 +256,13 @@ def evaluate(
     import keras_khyper as kk
 
     archs, evaluated = sample_archs(settings), all_archs(settings)
+    recalibrator = kk.training.Recalibrator(
+        supernet, data.calibration_images(settings.calibration_images, settings.seed)
+    )
     evaluator = kk.evaluation.SubnetEvaluator(
         supernet,
-        data.calibration_images(settings.calibration_images, seed=settings.seed),
-        (data.normalize(data.validation_images), data.validation_labels),
+        recalibrator,
+        data.examples("validation"),
         batch_size=settings.prediction_batch,
         results_path=folder / "subnets.jsonl",
     )
@@ -342,19 +340,18 @@ def deploy(
 
     import keras_khyper as kk
 
-    calibration = data.calibration_images(
-        settings.calibration_images, seed=settings.seed
-    )
-    images = data.normalize(data.test_images)
-    network = supernet.materialize(arch, calibration)
+    calibration = data.calibration_images(settings.calibration_images, settings.seed)
+    recalibrator = kk.training.Recalibrator(supernet, calibration)
+    images, labels = data.examples("test")
+    network = supernet.materialize(arch, recalibrator)
     logits = network.predict(images, batch_size=500, verbose=0)
     coset = supernet.space.coset(arch)
-    statistics = kk.training.Recalibrator(supernet, calibration).statistics(coset)
+    statistics = recalibrator.statistics(coset)
     reference, _ = supernet.call_subnets(images[:500], coset, statistics)
     report = {
         "arch": supernet.space.to_string(arch),
         "split": f"{data.test_split} ({len(images)} images), read once",
-        "test_accuracy": float(100.0 * (logits.argmax(1) == data.test_labels).mean()),
+        "test_accuracy": float(100.0 * (logits.argmax(1) == labels).mean()),
         "params": int(supernet.subnet_params(arch)),
         "macs": int(supernet.subnet_macs(arch)),
         "max_difference_from_supernet": float(

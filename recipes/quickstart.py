@@ -157,7 +157,7 @@ def train_supernet(settings: Settings, data: Any, epochs: int) -> Any:
         shuffle=False,
         verbose=2,
         callbacks=[
-            kk.data.SetEpoch(batches),
+            *batches.callbacks(),
             kk.training.CoefficientWarmup(1 if epochs > 2 else 0),
             keras.callbacks.LearningRateScheduler(
                 kk.training.cosine_by_epoch(settings.learning_rate, epochs)
@@ -189,20 +189,19 @@ def search_subnet(settings: Settings, evaluator: Any) -> Any:
     ).run()
 
 
-def deploy(settings: Settings, supernet: Any, arch: Any, data: Any) -> dict[str, Any]:
+def deploy(
+    settings: Settings, supernet: Any, arch: Any, data: Any, recalibrator: Any
+) -> dict[str, Any]:
     """Materialise the winner, test it once, export it and verify the files."""
     import keras_khyper as kk
 
-    calibration = data.calibration_images(
-        settings.calibration_images, seed=settings.seed
-    )
-    images = data.normalize(data.test_images)
-    network = supernet.materialize(arch, calibration)
+    images, labels = data.examples("test")
+    network = supernet.materialize(arch, recalibrator)
     classes = network.predict(images, batch_size=500, verbose=0).argmax(axis=1)
     network.save(settings.output / "winner.keras")
     report: dict[str, Any] = {
         "split": f"all {len(images):,} test images, read once",
-        "test_accuracy": 100.0 * float((classes == data.test_labels).mean()),
+        "test_accuracy": 100.0 * float((classes == labels).mean()),
     }
     for quantization in (None, "int8"):
         name = quantization or "float32"
@@ -210,7 +209,7 @@ def deploy(settings: Settings, supernet: Any, arch: Any, data: Any) -> dict[str,
             network,
             settings.output / f"winner_{name}.tflite",
             quantization=quantization,
-            representative_data=calibration[:256],
+            representative_data=recalibrator.images[:256],
             verification_data=images[:1000],
         )
         console.print(str(exported), soft_wrap=True)
@@ -244,9 +243,8 @@ def describe_teacher(supernet: Any, data: Any) -> dict[str, Any]:
     """Return the teacher's row: the mixture of all operations (paper Eq. 5)."""
     import keras_khyper as kk
 
-    logits = supernet.predict(
-        data.normalize(data.validation_images), batch_size=500, verbose=0
-    )
+    images, labels = data.examples("validation")
+    logits = supernet.predict(images, batch_size=500, verbose=0)
     macs = {
         operation: int(supernet.subnet_macs(_uniform(supernet.space, operation)))
         for operation in ("none", "nor_conv_1x1", "nor_conv_3x3")
@@ -255,8 +253,7 @@ def describe_teacher(supernet: Any, data: Any) -> dict[str, Any]:
         "params": kk.profiling.trainable_params(supernet),
         # Every edge runs both convolutions; generating kernels is not counted.
         "macs": macs["nor_conv_1x1"] + macs["nor_conv_3x3"] - macs["none"],
-        "accuracy": 100.0
-        * float((logits.argmax(axis=1) == data.validation_labels).mean()),
+        "accuracy": 100.0 * float((logits.argmax(axis=1) == labels).mean()),
     }
 
 
@@ -308,10 +305,13 @@ def run(settings: Settings, epochs: int) -> dict[str, Any]:
     supernet = train_supernet(settings, data, epochs)
 
     console.rule("2/5  evaluate random subnets, no retraining", align="left")
+    recalibrator = kk.training.Recalibrator(
+        supernet, data.calibration_images(settings.calibration_images, settings.seed)
+    )
     evaluator = kk.evaluation.SubnetEvaluator(
         supernet,
-        data.calibration_images(settings.calibration_images, seed=settings.seed),
-        (data.normalize(data.validation_images), data.validation_labels),
+        recalibrator,
+        data.examples("validation"),
         verbose=int(console.is_terminal),  # a bar needs a terminal
     )
     archs = supernet.space.sample(settings.num_random, seed=settings.seed)
@@ -335,7 +335,7 @@ def run(settings: Settings, epochs: int) -> dict[str, Any]:
 
     console.rule("4/5  take out the winner, test it once, export it", align="left")
     arch = supernet.space.from_string(winner["arch"])
-    exported = deploy(settings, supernet, arch, data)
+    exported = deploy(settings, supernet, arch, data, recalibrator)
     return {
         "random": random,
         "searched": searched,

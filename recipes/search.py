@@ -35,7 +35,6 @@ import tyro
 
 from recipes import imagenet, nas_bench_201
 from recipes._exported import MAX_POINTS, percent_correct, too_far
-from recipes._image_tasks import ImageTask, MemoryTask, load_task
 from recipes._images import load_benchmark_images
 
 PRECISIONS = ("float32", "float16", "int8")
@@ -124,7 +123,7 @@ class Run:
 
     settings: Any
     supernet: Any
-    task: ImageTask
+    task: Any
 
 
 def load_run(settings: Settings) -> Run:
@@ -146,8 +145,8 @@ def load_run(settings: Settings) -> Run:
     keras.config.set_dtype_policy(trained.dtype_policy)
     supernet = keras.models.load_model(settings.run / "supernet.keras")
     if recipe is imagenet:
-        return Run(trained, supernet, load_task(trained))
-    return Run(trained, supernet, MemoryTask(load_benchmark_images(trained)))
+        return Run(trained, supernet, imagenet.load_task(trained))
+    return Run(trained, supernet, load_benchmark_images(trained))
 
 
 class MeasuredLatency:
@@ -196,7 +195,7 @@ def make_constraint(settings: Settings, budget: float, latency: Any) -> Any:
 
 
 def search(
-    settings: Settings, run: Run, calibration: np.ndarray, folder: pathlib.Path
+    settings: Settings, run: Run, recalibrator: Any, folder: pathlib.Path
 ) -> dict[float, Any]:
     """Run the evolution for each budget; returns budget -> `SearchResult`."""
     import keras_khyper as kk
@@ -204,10 +203,9 @@ def search(
     supernet = run.supernet
     evaluator = kk.evaluation.SubnetEvaluator(
         supernet,
-        calibration,
+        recalibrator,
         run.task.examples("validation", settings.selection_images),
         batch_size=getattr(run.settings, "evaluation_batch_size", 500),
-        calibration_batch_size=getattr(run.settings, "calibration_batch_size", None),
         results_path=folder / "subnets.jsonl",
         verbose=0,
     )
@@ -348,13 +346,13 @@ def run_search(settings: Settings, folder: pathlib.Path) -> dict[str, Any]:
         settings.calibration_images or run.settings.calibration_images,
         run.settings.seed,
     )
-    with watch.phase("search"):
-        results = search(settings, run, calibration, folder)
     recalibrator = kk.training.Recalibrator(
         run.supernet,
         calibration,
         getattr(run.settings, "calibration_batch_size", None),
     )
+    with watch.phase("search"):
+        results = search(settings, run, recalibrator, folder)
     rows = []
     for budget, result in results.items():
         stem = folder / f"winner_{settings.limit}_{budget:g}"

@@ -89,10 +89,13 @@ def count_correct(
 
     space = supernet.space
     results = settings.run / "subnets.jsonl"
+    recalibrator = kk.training.Recalibrator(
+        supernet, data.calibration_images(run.calibration_images, run.seed)
+    )
     evaluator = kk.evaluation.SubnetEvaluator(
         supernet,
-        data.calibration_images(run.calibration_images, seed=run.seed),
-        (data.normalize(data.validation_images), data.validation_labels),
+        recalibrator,
+        data.examples("validation"),
         batch_size=run.prediction_batch,
         results_path=results,
     )
@@ -127,7 +130,10 @@ def test_winners(
     Raises:
         ValueError: No evaluated subnet is within a limit.
     """
-    supernet, calibration = preset.load_supernet(), preset.calibration_images()
+    import keras_khyper as kk
+
+    supernet = preset.load_supernet()
+    recalibrator = kk.training.Recalibrator(supernet, preset.calibration_images())
     space = supernet.space
     macs, params = supernet.subnet_macs(archs), supernet.subnet_params(archs)
     largest = supernet.subnet_macs(space.from_index(np.arange(len(space)))).max()
@@ -140,7 +146,7 @@ def test_winners(
                 f"fraction={fraction} of {largest:,}, fewest MACs {macs.min():,}"
             )
         best = int(allowed[correct[allowed].argmax()])
-        network = supernet.materialize(archs[best], calibration)
+        network = supernet.materialize(archs[best], recalibrator)
         logits = network.predict(
             data.normalize(data.test_images), batch_size=500, verbose=0
         )

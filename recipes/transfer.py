@@ -230,7 +230,7 @@ def train(
         verbose=2,
         validation_data=labelled(data, "validation") or None,
         callbacks=[
-            kk.data.SetEpoch(batches),
+            *batches.callbacks(),
             keras.callbacks.LearningRateScheduler(
                 kk.training.cosine_by_epoch(rate, epochs)
             ),

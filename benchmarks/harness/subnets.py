@@ -76,9 +76,10 @@ def make_evaluator(settings: EvaluationSettings, **options: Any) -> Any:
 
     keras.utils.set_random_seed(settings.seed)
     calibration, images, labels = random_data(settings)
+    supernet = make_supernet(settings)
     return kk.evaluation.SubnetEvaluator(
-        make_supernet(settings),
-        calibration,
+        supernet,
+        kk.training.Recalibrator(supernet, calibration),
         (images, labels),
         settings.batch_size,
         verbose=0,

@@ -4,7 +4,6 @@ Shapes: ``n`` architectures, ``K`` subnets in flight, ``D`` decisions, ``M``
 images.
 """
 
-import functools
 import json
 import os
 import pathlib
@@ -16,8 +15,12 @@ from keras import ops
 from rich.progress import Progress
 
 from keras_khyper import backend
-from keras_khyper.checks import check_choice, check_integer
-from keras_khyper.training.recalibration import Recalibrator
+from keras_khyper.checks import check_integer
+from keras_khyper.training.recalibration import (
+    Recalibrator,
+    check_images,
+    check_recalibrator,
+)
 from keras_khyper.training.supernet import Supernet
 
 
@@ -27,27 +30,29 @@ class SubnetEvaluator:
     Architectures are packed into fair sets, so that one trace for recalibration
     and one for prediction serve all of them. Results are kept, in memory and in
     a file if one is given: no architecture is evaluated twice, and a killed
-    evaluation goes on where it stopped.
+    evaluation resumes where it stopped. When the supernet's weights have changed,
+    results in memory are forgotten and those in a file are refused.
 
     Args:
-        supernet: A built `Supernet`. Its weights must not change while the
-            evaluator is used.
-        calibration_data: Normalised training images [M, H, W, channels]; the
-            paper takes 2,048.
-        validation_data: (images, integer labels), held out of training.
+        supernet: A built `Supernet`.
+        recalibrator: The `Recalibrator` of this supernet.
+        validation_data: Normalized images [M, H, W, channels] and integer labels [M]
+            or [M, 1], held out of training.
         batch_size: Images per prediction; the last batch is padded.
-        calibration_batch_size: As in `Recalibrator`.
         results_path: JSON-lines file to keep results in. Its first line
             identifies weights and data.
         verbose: 1 shows a progress bar.
 
     Raises:
+        TypeError: ``recalibrator`` is no `Recalibrator`, or images and labels are
+            not numbers and integers.
         ValueError: Images and labels do not fit, or the results file belongs to
             other weights or data.
 
     Example:
+    >>> recalibrator = kk.training.Recalibrator(supernet, data.calibration_images(2048))
     >>> evaluator = kk.evaluation.SubnetEvaluator(
-    ...     supernet, data.calibration_images(2048), (images, labels)
+    ...     supernet, recalibrator, data.examples("validation")
     ... )
     >>> accuracy = evaluator.evaluate(space.sample(100, seed=0))   # float [100]
     """
@@ -55,37 +60,35 @@ class SubnetEvaluator:
     def __init__(
         self,
         supernet: Supernet,
-        calibration_data: np.ndarray,
+        recalibrator: Recalibrator,
         validation_data: tuple[np.ndarray, np.ndarray],
         batch_size: int = 500,
-        calibration_batch_size: int | None = None,
         results_path: str | os.PathLike | None = None,
         verbose: int = 1,
     ) -> None:
-        images, labels = (np.asarray(part) for part in validation_data)
-        if len(images) != len(labels) or not len(images) or labels.ndim != 1:
-            raise ValueError(
-                "validation_data must be images and as many integer labels. "
-                f"Received: images {images.shape}, labels {labels.shape}"
-            )
-        check_integer("batch_size", batch_size, 1)
-        self.verbose = check_choice("verbose", verbose, (0, 1))
+        check_recalibrator(supernet, recalibrator)
+        images, labels = validation_data
+        images = check_images("validation_images", images, supernet.image_shape)
+        labels = check_labels(labels, len(images))
+        check_integer("batch_size", batch_size, minimum=1)
         self.supernet = supernet
         self.batch_size = min(batch_size, len(images))
         self._labels = labels
         self._batches = _padded_batches(images, self.batch_size)
-        self._recalibrator = Recalibrator(
-            supernet, calibration_data, calibration_batch_size
-        )
+        self._recalibrator = recalibrator
         self._num_predict_traces = 0
+        self._num_classes = 0
 
         def predict(images: Any, archs: Any, statistics: Any) -> Any:
             self._num_predict_traces += 1
             logits, _ = supernet.call_subnets(images, archs, statistics)
-            return ops.argmax(logits, axis=-1)  # [K, B]
+            self._num_classes = logits.shape[-1]  # a static shape, known when traced
+            finite = ops.all(ops.isfinite(logits), axis=(1, 2))  # [K]
+            return ops.argmax(logits, axis=-1), finite  # [K, B]
 
         self._predict = backend.stateless_function(supernet, predict)
         self._known: dict[tuple[int, ...], float] = {}
+        self._weights = self._weights_checksum()
         self._results_path = (
             None if results_path is None else pathlib.Path(results_path)
         )
@@ -110,8 +113,11 @@ class SubnetEvaluator:
             float64 array [n].
 
         Raises:
-            ValueError: An architecture is not of the supernet's space.
+            ValueError: An architecture is not of the supernet's space, a label is
+                not one of its classes, a logit is not finite, or the weights have
+                changed since the results file was opened.
         """
+        self._follow_weights()
         archs = np.atleast_2d(self.supernet.space.validate(archs))
         keys = [tuple(int(choice) for choice in arch) for arch in archs]
         missing = list(dict.fromkeys(key for key in keys if key not in self._known))
@@ -138,23 +144,54 @@ class SubnetEvaluator:
     def _evaluate_set(self, archs: np.ndarray) -> np.ndarray:
         statistics = self._recalibrator.statistics(archs)
         archs = ops.convert_to_tensor(archs, "int32")
-        predictions = [
-            ops.convert_to_numpy(
-                self._predict(ops.convert_to_tensor(batch), archs, statistics)
+        predictions = []
+        for batch in self._batches:
+            classes, finite = self._predict(
+                ops.convert_to_tensor(batch), archs, statistics
             )
-            for batch in self._batches
-        ]
+            self._check_outputs(ops.convert_to_numpy(finite))
+            predictions.append(ops.convert_to_numpy(classes))
         classes = np.concatenate(predictions, axis=1)[:, : len(self._labels)]
         return (classes == self._labels).mean(axis=1)
 
-    @functools.cached_property
+    def _check_outputs(self, finite: np.ndarray) -> None:
+        largest = int(self._labels.max())
+        if largest >= self._num_classes:
+            raise ValueError(
+                f"Labels must be below the supernet's {self._num_classes} classes. "
+                f"Received: validation_data with label {largest}"
+            )
+        if not finite.all():
+            raise ValueError(
+                "Subnets' logits must be finite: the supernet's training has "
+                "diverged, or the calibration images are not normalized. Received: "
+                f"NaN or infinite logits of {np.count_nonzero(~finite)} subnets"
+            )
+
+    def _follow_weights(self) -> None:
+        weights = self._weights_checksum()
+        if weights == self._weights:
+            return
+        if self._results_path is not None:
+            raise ValueError(
+                "The supernet's weights have changed since the results file was "
+                "opened: make a new evaluator with another results_path. Received: "
+                f"results_path={self._results_path}"
+            )
+        self._weights = weights
+        self._known.clear()
+
+    def _weights_checksum(self) -> int:
+        weights = self.supernet.weights
+        return _checksum(*(ops.convert_to_numpy(weight) for weight in weights))
+
+    @property
     def fingerprint(self) -> str:
         """JSON that identifies the space, the weights and the data."""
-        weights = (ops.convert_to_numpy(weight) for weight in self.supernet.weights)
         return json.dumps(
             {
                 "space": repr(self.supernet.space),
-                "weights": _checksum(*weights),
+                "weights": self._weights,
                 "calibration": _checksum(self._recalibrator.images),
                 "validation": _checksum(*self._batches, self._labels),
             }
@@ -202,6 +239,38 @@ def read_results(
     if not lines:
         return None, {}
     return lines[0], {tuple(line["arch"]): line["accuracy"] for line in lines[1:]}
+
+
+def check_labels(labels: np.ndarray, num_images: int) -> np.ndarray:
+    """Return labels as an integer array [M].
+
+    Args:
+        labels: Integers [M], or [M, 1] as `keras.datasets` gives them.
+        num_images: M.
+
+    Raises:
+        TypeError: They are not integers.
+        ValueError: There are not as many as images, or one is negative.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.shape != (num_images,):
+        raise ValueError(
+            "validation_data must be images and as many integer labels. Received: "
+            f"{num_images} images, labels.shape={labels.shape}"
+        )
+    if labels.dtype.kind not in "iu":
+        raise TypeError(
+            "Labels must be integers, the classes counted from 0. Received: "
+            f"labels.dtype={labels.dtype}"
+        )
+    if labels.min() < 0:
+        raise ValueError(
+            "Labels count the classes from 0. "
+            f"Received: validation_data with label {labels.min()}"
+        )
+    return labels
 
 
 def _padded_batches(images: np.ndarray, batch_size: int) -> list[np.ndarray]:

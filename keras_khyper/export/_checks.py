@@ -35,7 +35,7 @@ def check_model(model: keras.Model) -> None:
             raise TypeError(
                 "Only a plain Keras model, made of Keras' own layers, can be "
                 "exported; take a subnet out of a supernet with "
-                "supernet.materialize(arch, calibration_data). Received: layer "
+                "supernet.materialize(arch, recalibrator). Received: layer "
                 f"{layer.name} of type {type(layer).__module__}.{type(layer).__name__}"
             )
     if keras.config.image_data_format() != "channels_last":

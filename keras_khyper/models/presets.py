@@ -52,7 +52,9 @@ class Preset:
     ...     supernet.space, preset.evaluator(supernet), [kk.search.MaxMacs(15e6)]
     ... )
     >>> best = search.run().best.arch
-    >>> network = supernet.materialize(best, preset.calibration_images())
+    >>> images = preset.calibration_images()
+    >>> recalibrator = kk.training.Recalibrator(supernet, images)
+    >>> network = supernet.materialize(best, recalibrator)
     """
 
     def __init__(self, name):

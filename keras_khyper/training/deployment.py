@@ -9,16 +9,14 @@ from keras import ops
 
 from keras_khyper.layers.batch_normalization import SubnetBatchNormalization
 from keras_khyper.layers.generated_conv import GeneratedConv2D
-from keras_khyper.training.recalibration import Recalibrator
+from keras_khyper.training.recalibration import check_recalibrator
 
 
-def materialize(supernet, arch, calibration_data, batch_size=None):
+def materialize(supernet, arch, recalibrator):
     """Turn one subnet into a plain Keras model; see `Supernet.materialize`."""
+    check_recalibrator(supernet, recalibrator)
     archs = supernet.space.validate(arch)[None]
     # The subnet is the first row of a fair set.
-    recalibrator = calibration_data
-    if not isinstance(recalibrator, Recalibrator):
-        recalibrator = Recalibrator(supernet, calibration_data, batch_size)
     statistics = recalibrator.statistics(supernet.space.pack(archs).archs[0])
     network = supernet.static_network(archs[0])
     encodings = supernet.encode(supernet.architectures.encode(archs))

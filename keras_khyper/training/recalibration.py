@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_khyper import backend
+from keras_khyper.checks import check_integer
 from keras_khyper.layers.norm_statistics import Statistics
 
 
@@ -56,18 +57,21 @@ class Recalibrator:
             price of one pass over the images per BatchNorm layer.
 
     Raises:
-        ValueError: ``images`` is not a batch of images of the supernet's shape.
+        TypeError: ``images`` are no numbers, or ``batch_size`` is no integer.
+        ValueError: ``images`` is not a batch of finite images of the supernet's
+            shape.
+
+    Example:
+    >>> recalibrator = kk.training.Recalibrator(supernet, data.calibration_images(1024))
+    >>> evaluator = kk.evaluation.SubnetEvaluator(supernet, recalibrator, held_out)
+    >>> subnet = supernet.materialize(arch, recalibrator)
     """
 
     def __init__(self, supernet, images, batch_size=None):
-        images = np.asarray(images)
-        if images.ndim != 4 or not len(images):
-            raise ValueError(
-                "calibration images must be an array [n, height, width, channels] "
-                f"with n > 0. Received: shape={images.shape}"
-            )
-        if batch_size is not None and batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1. Received: {batch_size=}")
+        images = check_images("images", images, supernet.image_shape)
+        if batch_size is not None:
+            check_integer("batch_size", batch_size, minimum=1)
+        self.supernet = supernet
         self.images = images
         self.batch_size = batch_size
         self.num_traces = 0
@@ -117,6 +121,65 @@ class Recalibrator:
             given[name] = _merge(parts)
             known[name] = True
         return given
+
+
+def check_recalibrator(supernet, recalibrator):
+    """Refuse what is not a `Recalibrator` of this supernet.
+
+    Raises:
+        TypeError: It is something else, images for instance.
+        ValueError: It is another supernet's.
+    """
+    if not isinstance(recalibrator, Recalibrator):
+        raise TypeError(
+            "recalibrator must be a keras_khyper.training.Recalibrator(supernet, "
+            f"images). Received: recalibrator of type {type(recalibrator).__name__}"
+        )
+    if recalibrator.supernet is not supernet:
+        raise ValueError(
+            "The recalibrator must be made of the same supernet. Received: "
+            f"recalibrator.supernet={recalibrator.supernet.name!r}, "
+            f"supernet={supernet.name!r}, two objects"
+        )
+
+
+def check_images(name, images, image_shape):
+    """Return images as an array, refused unless a supernet can read them.
+
+    Args:
+        name: Name of the argument, for the message.
+        images: What was given.
+        image_shape: Height, width and channels that the supernet was built for.
+
+    Raises:
+        TypeError: They are no numbers.
+        ValueError: They are not [n, H, W, C] with n > 0 and the supernet's shape, or
+            not finite.
+    """
+    images = np.asarray(images)
+    if images.dtype.kind not in "fiu" and images.dtype.name != "bfloat16":
+        raise TypeError(
+            f"{name} must be normalized images, numbers. Received: "
+            f"{name}.dtype={images.dtype}"
+        )
+    if images.ndim != 4 or not len(images):
+        raise ValueError(
+            f"{name} must be an array [n, height, width, channels] with n > 0. "
+            f"Received: {name}.shape={images.shape}"
+        )
+    built_for = image_shape or (None, None, None)
+    pairs = zip(images.shape[1:], built_for, strict=True)
+    if any(expected not in (None, size) for size, expected in pairs):
+        raise ValueError(
+            f"{name} must have the height, width and channels that the supernet was "
+            f"built for, {tuple(built_for)}. Received: {name}.shape={images.shape}"
+        )
+    if not np.isfinite(images).all():
+        raise ValueError(
+            f"{name} must be finite. Received: {name} with "
+            f"{np.count_nonzero(~np.isfinite(images))} values that are NaN or infinite"
+        )
+    return images
 
 
 def _merge(parts):

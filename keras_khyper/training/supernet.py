@@ -418,20 +418,23 @@ class Supernet(backend.SupernetTrainer, keras.Model):
             f"Received: supernet={type(self).__name__}"
         )
 
-    def materialize(self, arch, calibration_data, batch_size=None):
+    def materialize(self, arch, recalibrator):
         """Turn one subnet into a plain Keras model that needs no keras_khyper.
 
         Args:
             arch: D integers.
-            calibration_data: Normalised training images [n, H, W, channels]
-                whose BatchNorm statistics the model gets; the paper takes 2,048. Or
-                a `Recalibrator` of them, which is traced once for many subnets.
-            batch_size: As in `Recalibrator`, made of images.
+            recalibrator: The `Recalibrator` of this supernet whose BatchNorm
+                statistics the model gets.
 
         Returns:
             The `static_network` with generated kernels and those statistics.
+
+        Raises:
+            TypeError: ``recalibrator`` is no `Recalibrator`.
+            ValueError: It is another supernet's, or the architecture is not of the
+                space.
         """
-        return materialize(self, arch, calibration_data, batch_size)
+        return materialize(self, arch, recalibrator)
 
     def _image_shape(self):
         # What the supernet was built for: the deployed subnet's input.

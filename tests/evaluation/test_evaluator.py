@@ -10,6 +10,7 @@ from keras_khyper import Supernet, generators
 from keras_khyper.evaluation import SubnetEvaluator
 from keras_khyper.layers import PathRoute, SearchableCell, SubnetBatchNormalization
 from keras_khyper.spaces import SearchSpace
+from keras_khyper.training import Recalibrator
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1")
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
@@ -80,8 +81,10 @@ def archs(supernet):
 
 @pytest.fixture
 def make_evaluator(supernet, data):
-    def make(**kwargs):
-        return SubnetEvaluator(supernet, *data, **{"verbose": 0, **kwargs})
+    def make(calibration_batch_size=None, **kwargs):
+        recalibrator = Recalibrator(supernet, data[0], calibration_batch_size)
+        options = {"verbose": 0, **kwargs}
+        return SubnetEvaluator(supernet, recalibrator, data[1], **options)
 
     return make
 
@@ -89,7 +92,9 @@ def make_evaluator(supernet, data):
 @pytest.fixture(scope="module")
 def evaluator(supernet, data):
     """The default one, compiled once."""
-    return SubnetEvaluator(supernet, *data, verbose=0)
+    return SubnetEvaluator(
+        supernet, Recalibrator(supernet, data[0]), data[1], verbose=0
+    )
 
 
 class NumpyStatistics:
@@ -216,10 +221,10 @@ def test_a_killed_evaluation_goes_on(archs, make_evaluator, tmp_path):
 
 @pytest.mark.parametrize("what", ["weights", "calibration", "images", "labels"])
 def test_results_of_other_weights_or_data_are_refused(
-    supernet, data, archs, tmp_path, what
+    supernet, data, make_evaluator, tmp_path, what
 ):
     path = tmp_path / "accuracy.jsonl"
-    SubnetEvaluator(supernet, *data, results_path=path, verbose=0)
+    make_evaluator(results_path=path)
     calibration, (images, labels) = data
     variable = supernet.classifier.bias
     old = to_numpy(variable)
@@ -235,7 +240,7 @@ def test_results_of_other_weights_or_data_are_refused(
         with pytest.raises(ValueError, match="other weights or data"):
             SubnetEvaluator(
                 supernet,
-                calibration,
+                Recalibrator(supernet, calibration),
                 (images, labels),
                 results_path=path,
                 verbose=0,
@@ -244,16 +249,79 @@ def test_results_of_other_weights_or_data_are_refused(
         variable.assign(old.astype("float32"))
 
 
+def test_results_follow_the_weights(supernet, archs, make_evaluator, tmp_path):
+    kept = make_evaluator()
+    stored = make_evaluator(results_path=tmp_path / "accuracy.jsonl")
+    before = kept.evaluate(archs[:5])
+    bias = supernet.classifier.bias
+    old = to_numpy(bias)
+    bias.assign([0.0, 3.0, 0.0, 0.0])
+    try:
+        after = kept.evaluate(archs[:5])
+        np.testing.assert_array_equal(after, make_evaluator().evaluate(archs[:5]))
+        with pytest.raises(ValueError, match="another results_path"):
+            stored.evaluate(archs[:5])
+        bias.assign([np.nan, 0.0, 0.0, 0.0])
+        with pytest.raises(ValueError, match="has diverged"):
+            kept.evaluate(archs[:1])
+    finally:
+        bias.assign(old.astype("float32"))
+    assert not np.array_equal(before, after)
+
+
+@pytest.mark.one_backend
+def test_labels_count_as_a_column_too(supernet, data, evaluator, archs):
+    images, labels = data[1]
+    recalibrator = Recalibrator(supernet, data[0])
+    column = SubnetEvaluator(supernet, recalibrator, (images, labels[:, None]))
+    np.testing.assert_array_equal(
+        column.evaluate(archs[:3]), evaluator.evaluate(archs[:3])
+    )
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize(
+    ("labels", "error", "message"),
+    [
+        (np.zeros(44, int), ValueError, "as many integer labels"),
+        (np.eye(45), ValueError, "as many integer labels"),
+        (np.zeros(45), TypeError, "labels.dtype=float64"),
+        (np.full(45, np.nan), TypeError, "labels.dtype=float64"),
+        (np.full(45, "cat"), TypeError, "labels.dtype=<U3"),
+        (np.arange(45) - 1, ValueError, "with label -1"),
+    ],
+    ids=["fewer", "one-hot", "floats", "nan", "strings", "negative"],
+)
+def test_labels_that_are_no_classes_are_refused(supernet, data, labels, error, message):
+    recalibrator = Recalibrator(supernet, data[0])
+    with pytest.raises(error, match=message):
+        SubnetEvaluator(supernet, recalibrator, (data[1][0], labels))
+
+
+@pytest.mark.one_backend
 def test_bad_input(supernet, data, make_evaluator):
     calibration, (images, labels) = data
-    for validation in [(images, labels[:-1]), (images[:0], labels[:0]),
-                       (images, np.eye(4)[labels])]:  # fmt: skip
-        with pytest.raises(ValueError, match="as many integer labels"):
-            SubnetEvaluator(supernet, calibration, validation)
+    recalibrator = Recalibrator(supernet, calibration)
+    holes = np.where(np.arange(45)[:, None, None, None] == 7, np.inf, images)
+    for bad, message in [
+        (images[:0], "n > 0"),
+        (images[:, :4], "built for"),
+        (images[..., :1], "built for"),
+        (holes, "192 values that are NaN or infinite"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            SubnetEvaluator(supernet, recalibrator, (bad, labels[: len(bad)]))
     with pytest.raises(ValueError, match="batch_size=0"):
         make_evaluator(batch_size=0)
-    with pytest.raises(ValueError, match="calibration images"):
-        SubnetEvaluator(supernet, calibration[0], data[1])
+    with pytest.raises(TypeError, match="of type ndarray"):
+        SubnetEvaluator(supernet, calibration, data[1])
+    with pytest.raises(ValueError, match="two objects"):
+        other = keras.models.clone_model(supernet)
+        SubnetEvaluator(other, recalibrator, data[1])
+    with pytest.raises(ValueError, match="4 classes. Received: .* label 99"):
+        validation = images, np.where(labels == 3, 99, labels)
+        evaluator = SubnetEvaluator(supernet, recalibrator, validation, verbose=0)
+        evaluator.evaluate([0] * 6)
     for arch in ([[0, 1]], [[0] * 5 + [3]]):
         with pytest.raises(ValueError, match="Received"):
             make_evaluator().evaluate(arch)

@@ -8,6 +8,7 @@ from supernet_reference import small_generator
 
 from keras_khyper.models import NASBench201Supernet
 from keras_khyper.profiling import macs, trainable_params
+from keras_khyper.training import Recalibrator
 
 SHAPE = (8, 8, 3)
 # Every operation on every edge; and one with a dead node.
@@ -73,7 +74,7 @@ def test_a_fair_sets_logits_are_those_of_its_single_paths(
 
 def test_materialized_logits_equal_the_supernets(supernet, images, coset_results):
     """On new images, with the same statistics."""
-    network = supernet.materialize(ARCHS[0], images)
+    network = supernet.materialize(ARCHS[0], Recalibrator(supernet, images))
     new = np.random.default_rng(2).normal(size=images.shape).astype("float32")
     archs = ops.convert_to_tensor(supernet.space.coset(ARCHS[0]), "int32")
     logits, _ = supernet.call_subnets(
@@ -90,7 +91,7 @@ def test_materialized_logits_equal_the_supernets(supernet, images, coset_results
 @pytest.mark.parametrize("arch", ARCHS[1:], ids=str)
 def test_other_architectures_materialize(arch, images):
     supernet = make()
-    network = supernet.materialize(arch, images)
+    network = supernet.materialize(arch, Recalibrator(supernet, images))
     forward = to_numpy(supernet(images, arch=arch, training=True))
     np.testing.assert_allclose(to_numpy(network(images)), forward, atol=1e-4)
 
@@ -145,11 +146,12 @@ def test_bad_input(supernet):
         NASBench201Supernet(channels=4, num_cells=1).build((None, 10, 8, 3))
     with pytest.raises(ValueError, match="expected axis -1"):
         supernet(np.zeros((2, 8, 8, 1), "float32"))
+    recalibrator = Recalibrator(supernet, np.zeros((2, *SHAPE), "float32"))
     for arch in ([0] * 5, [0, 0, 0, 0, 0, 5]):
         with pytest.raises(ValueError, match="Received"):
             supernet(np.zeros((2, *SHAPE), "float32"), arch=arch)
         with pytest.raises(ValueError, match="Received"):
-            supernet.materialize(arch, np.zeros((2, *SHAPE), "float32"))
+            supernet.materialize(arch, recalibrator)
 
 
 def test_counts_need_a_built_supernet():

@@ -25,7 +25,8 @@ def supernet():
 def network(preset, supernet):
     """The smallest winner of the card, taken out."""
     arch = supernet.space.from_string(preset.info["winners"][0]["arch"])
-    return supernet.materialize(arch, preset.calibration_images()[:128])
+    images = preset.calibration_images()[:128]
+    return supernet.materialize(arch, kk.training.Recalibrator(supernet, images))
 
 
 def test_every_weight_is_the_files(supernet):

@@ -365,10 +365,12 @@ def test_fit_learns(trained):
 
 def test_the_evaluator_evaluates_any_subnet(trained):
     supernet, _, x, labels = trained
-    evaluator = SubnetEvaluator(supernet, x, (x, labels), batch_size=16, verbose=0)
+    recalibrator = Recalibrator(supernet, x)
+    evaluator = SubnetEvaluator(
+        supernet, recalibrator, (x, labels), batch_size=16, verbose=0
+    )
     archs = TWO.sample(10, seed=0)
     accuracy = evaluator.evaluate(archs)
-    recalibrator = Recalibrator(supernet, x)
     for arch, value in zip(archs[::3], accuracy[::3], strict=True):
         network = supernet.materialize(arch, recalibrator)
         expected = to_numpy(network(x)).argmax(axis=1) == labels

