@@ -15,7 +15,7 @@ from keras import ops
 from rich.progress import Progress
 
 from keras_khyper import backend
-from keras_khyper.checks import check_integer
+from keras_khyper.checks import check_choice, check_integer
 from keras_khyper.training.recalibration import (
     Recalibrator,
     check_images,
@@ -71,6 +71,7 @@ class SubnetEvaluator:
         images = check_images("validation_images", images, supernet.image_shape)
         labels = check_labels(labels, len(images))
         check_integer("batch_size", batch_size, minimum=1)
+        self.verbose = check_choice("verbose", verbose, (0, 1))
         self.supernet = supernet
         self.batch_size = min(batch_size, len(images))
         self._labels = labels

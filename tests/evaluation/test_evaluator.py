@@ -305,9 +305,9 @@ def test_bad_input(supernet, data, make_evaluator):
     holes = np.where(np.arange(45)[:, None, None, None] == 7, np.inf, images)
     for bad, message in [
         (images[:0], "n > 0"),
-        (images[:, :4], "built for"),
+        (images[:, :3], "built for"),
         (images[..., :1], "built for"),
-        (holes, "192 values that are NaN or infinite"),
+        (holes, "48 values that are NaN or infinite"),
     ]:
         with pytest.raises(ValueError, match=message):
             SubnetEvaluator(supernet, recalibrator, (bad, labels[: len(bad)]))
