@@ -126,9 +126,9 @@ def test_recalibration_leaves_the_supernet_alone(supernet, images):
 
 
 def test_errors(supernet, images):
-    with pytest.raises(ValueError, match="calibration images must be"):
+    with pytest.raises(ValueError, match="images must be an array"):
         Recalibrator(supernet, images[0])
-    with pytest.raises(ValueError, match="calibration images must be"):
+    with pytest.raises(ValueError, match="images must be an array"):
         Recalibrator(supernet, images[:0])
     with pytest.raises(ValueError, match="batch_size=0"):
         Recalibrator(supernet, images, batch_size=0)
