@@ -14,6 +14,7 @@ from keras_khyper.training.callbacks import (
     CoefficientWarmup,
     GeneratorDiagnostics,
 )
+from keras_khyper.training.coefficient_gradients import CoefficientGradients
 from keras_khyper.training.recalibration import Recalibrator
 from keras_khyper.training.schedules import cosine_by_epoch
 from keras_khyper.training.supernet import Supernet
@@ -22,6 +23,7 @@ __all__ = [
     "AtomicBackup",
     "SAMPLERS",
     "SPOS",
+    "CoefficientGradients",
     "CoefficientTemperatureAnnealing",
     "CoefficientWarmup",
     "FairNAS",
