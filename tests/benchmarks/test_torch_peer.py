@@ -178,6 +178,7 @@ def step_of_both(both, batch, archs, compiled=False):
         keras.optimizers.SGD(LEARNING_RATE, momentum=MOMENTUM, nesterov=True),
         sampler=GivenSets(archs[None]),
         weight_decay=WEIGHT_DECAY,
+        gradient_scaling="sum",  # Algorithm 1 as printed, as the peer has it
     )
     pairs = paired_weights(supernet, peer)
     before = {name: for_torch(name, variable) for name, (variable, _) in pairs.items()}
