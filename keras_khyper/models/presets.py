@@ -24,6 +24,7 @@ CARD_FILE = "CARD.md"
 CALIBRATION_FILE = "calibration.npz"
 HELD_OUT_FILE = "held_out.npz"
 ACCURACIES_FILE = "accuracies.npz"
+_ACCURACIES = "the accuracies of its space; evaluate subnets with SubnetEvaluator"
 
 
 class Preset:
@@ -120,8 +121,7 @@ class Preset:
         Raises:
             ValueError: None was measured.
         """
-        what = "the accuracies of its space; evaluate subnets with SubnetEvaluator"
-        with np.load(self._file(ACCURACIES_FILE, what)) as file:
+        with np.load(self._file(ACCURACIES_FILE, _ACCURACIES)) as file:
             accuracies = np.full(int(file["size"]), np.nan)
             accuracies[file["indices"]] = file["correct"] / float(file["num_images"])
         return accuracies
@@ -142,7 +142,9 @@ class Preset:
         Raises:
             ValueError: No accuracy was measured.
         """
-        return StoredAccuracies(supernet, self.accuracies())
+        with np.load(self._file(ACCURACIES_FILE, _ACCURACIES)) as file:
+            correct = file["correct"] / float(file["num_images"])
+            return StoredAccuracies(supernet, file["indices"], correct)
 
     @classmethod
     def write(
@@ -182,7 +184,8 @@ class Preset:
 
         Raises:
             ValueError: ``info`` lacks an entry, ``correct`` does not fit ``archs`` or
-                the space, or ``weights_dtype`` is another or too small for a weight.
+                the space, which must have 64-bit indices, or ``weights_dtype`` is
+                another or too small for a weight.
         """
         if weights_dtype not in ("float32", "float16"):
             raise ValueError(
@@ -229,22 +232,24 @@ class StoredAccuracies:
 
     Args:
         supernet: The supernet whose subnets these are; counts their cost.
-        accuracies: Accuracy of every architecture by `space.to_index`, NaN where
-            it was not measured.
+        indices: `space.to_index` of the architectures that were measured [n].
+        accuracies: The accuracy of each, 0 to 1 [n].
 
     Example:
     >>> stored = preset.evaluator(supernet)
     >>> search = kk.search.RandomSearch(supernet.space, stored)
     """
 
-    def __init__(self, supernet, accuracies):
+    def __init__(self, supernet, indices, accuracies):
         self.supernet = supernet
-        self._accuracies = accuracies
+        order = np.argsort(indices)
+        self._indices = np.asarray(indices)[order]
+        self._accuracies = np.asarray(accuracies)[order]
 
     def unmeasured(self, archs: ArrayLike) -> np.ndarray:
         """Return 1 for each architecture [n, D] that was not measured, else 0: [n]."""
-        found = self._accuracies[self.supernet.space.to_index(archs)]
-        return np.isnan(found).astype("int64")
+        known = np.isin(self.supernet.space.to_index(archs), self._indices)
+        return 1 - known.astype("int64")
 
     def evaluate(self, archs: ArrayLike) -> np.ndarray:
         """Return the accuracy of each architecture [n, D], 0 to 1: [n].
@@ -260,7 +265,8 @@ class StoredAccuracies:
                 "evaluate others with SubnetEvaluator. Received: "
                 f"{len(missing)} others, arch={archs[missing[0]].tolist()}"
             )
-        return self._accuracies[self.supernet.space.to_index(archs)]
+        indices = self.supernet.space.to_index(archs)
+        return self._accuracies[np.searchsorted(self._indices, indices)]
 
 
 def _measured(space, archs, correct, num_images):
@@ -283,7 +289,7 @@ def _measured(space, archs, correct, num_images):
         )
     return {
         "size": space.size,
-        "indices": indices.astype("int32"),
+        "indices": indices,
         "correct": correct.astype("int32"),
         "num_images": num_images,
     }

@@ -4,7 +4,6 @@ Shapes: `n` architectures, `M` sets, `D` decisions, `K` candidates.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -17,9 +16,9 @@ _BLOCK_SIZE = 1024
 class FairSets:
     """Fair sets that together hold a list of architectures.
 
-    In a fair set the K subnets use K different candidates at every decision,
-    the shape of one training step (paper §3.3), so that the graph compiled for
-    training also evaluates arbitrary lists. Made by `SearchSpace.pack`.
+    In a fair set the K subnets use K different candidates at every decision that has
+    so many, the shape of one training step (paper §3.3), so that the graph compiled
+    for training also evaluates arbitrary lists. Made by `SearchSpace.pack`.
 
     Args:
         archs: int `[M, K, D]`, the sets; each of them is fair.
@@ -96,8 +95,8 @@ class FairSets:
 def pack(
     archs: np.ndarray,
     num_candidates: int,
-    columns: np.ndarray | None = None,
-    complete: Callable[[np.ndarray], np.ndarray] | None = None,
+    columns: np.ndarray,
+    complete: Callable[[np.ndarray], np.ndarray],
 ) -> FairSets:
     """Packs architectures into few fair sets.
 
@@ -108,16 +107,13 @@ def pack(
     Args:
         archs: int `[n, D]`, valid, duplicates allowed.
         num_candidates: K.
-        columns: int `[n, C]`: rows fit together that differ everywhere; the
-            architectures themselves by default. At most K rows may fit.
-        complete: adds fillers to `[m, D]` up to `[K, D]`; by default those that make
-            columns permutations.
+        columns: int `[n, C]`: rows fit together that differ everywhere. At most K
+            rows may fit.
+        complete: adds fillers to `[m, D]` up to `[K, D]`.
 
     Returns:
         The `FairSets`.
     """
-    columns = archs if columns is None else columns
-    complete = complete or functools.partial(_complete, num_candidates=num_candidates)
     num_archs, num_decisions = archs.shape
     num_blocks = -(-num_archs // _BLOCK_SIZE)
     groups: list[np.ndarray] = []
@@ -156,10 +152,23 @@ def _clash_free(archs: np.ndarray) -> list[list[int]]:
     return groups
 
 
-def _complete(group: np.ndarray, num_candidates: int) -> np.ndarray:
-    """Add filler rows to `[m, D]`, m <= K, so that columns are permutations."""
-    columns = [
-        np.concatenate([column, np.setdiff1d(np.arange(num_candidates), column)])
-        for column in group.T
-    ]
-    return np.stack(columns, axis=1)  # [K, D]
+def complete(group: np.ndarray, candidate_counts: np.ndarray) -> np.ndarray:
+    """Add filler rows to `[m, D]`, m <= K, that take the least used candidates.
+
+    Args:
+        group: int `[m, D]`.
+        candidate_counts: int `[D]`; K is the largest.
+
+    Returns:
+        int `[K, D]`. Where a decision has K candidates and no row shares one, the
+        column is a permutation.
+    """
+    columns = []
+    for column, count in zip(group.T, candidate_counts, strict=True):
+        uses = np.bincount(column, minlength=count)
+        filled = column.tolist()
+        while len(filled) < candidate_counts.max():
+            filled.append(int(uses.argmin()))
+            uses[filled[-1]] += 1
+        columns.append(filled)
+    return np.array(columns, np.int64).T

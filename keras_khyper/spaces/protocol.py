@@ -1,4 +1,4 @@
-"""What a search needs of a space.
+"""What searches, supernets and presets need of a space.
 
 Shapes: `D` decisions, `n` architectures.
 """
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from keras_khyper.spaces.draws import Seed
+from keras_khyper.spaces.packing import FairSets
 
 
 @runtime_checkable
@@ -36,10 +37,22 @@ class SpaceLike(Protocol):
         """Return architectures `[..., D]` as int64, checked."""
 
     def sample(self, num: int, seed: Seed = None, unique: bool = True) -> np.ndarray:
-        """Draws architectures, int64 `[num, D]`."""
+        """Draw architectures, int64 `[num, D]`."""
+
+    def to_index(self, archs: ArrayLike) -> np.ndarray:
+        """Return the numbers, int64 `[...]` in 0, ..., size - 1, of `[..., D]`."""
 
     def from_index(self, indices: ArrayLike) -> np.ndarray:
         """List architectures by number 0, ..., size - 1, int64 `[..., D]`."""
+
+    def to_string(self, arch: ArrayLike) -> str:
+        """Write an architecture `[D]` for people and files."""
+
+    def from_string(self, string: str) -> np.ndarray:
+        """Inverse of `to_string`, int64 `[D]`."""
+
+    def pack(self, archs: ArrayLike) -> FairSets:
+        """Pack architectures `[n, D]` into few sets that one graph runs at once."""
 
     def neighbors(self, arch: ArrayLike) -> np.ndarray:
         """All architectures one change away from `arch` `[D]`, int64 `[n, D]`."""
@@ -52,4 +65,4 @@ class SpaceLike(Protocol):
     def crossover(
         self, first: ArrayLike, second: ArrayLike, rng: Seed = None
     ) -> np.ndarray:
-        """Mixes two parents `[D]`."""
+        """Mix two parents `[D]`."""

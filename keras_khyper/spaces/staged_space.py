@@ -1,147 +1,45 @@
 """Spaces of networks whose stages vary in depth and width.
 
-Shapes: `S` stages, `B` blocks (all stages at their largest depth), `D = 2S + B`
-decisions, `K` operations, `n` architectures.
+Shapes: `G` stages, `L` blocks (all stages at their largest depth), `D = 2G + L`
+decisions, `K` operations, `n` architectures (docs/symbols.md).
 """
-
-import math
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from keras_khyper.checks import check_probability
-from keras_khyper.spaces.checks import (
-    check_choices,
-    check_indices,
-    check_len,
-    check_single,
-)
+from keras_khyper.spaces.checks import check_list
 from keras_khyper.spaces.draws import Seed, check_draw, draw_distinct
+from keras_khyper.spaces.packing import FairSets
+from keras_khyper.spaces.staged_layout import StagedLayout
+from keras_khyper.spaces.staged_packing import pack_structures
 
 # Spaces up to this size are listed to draw from them without replacement.
 _MAX_LISTED = 100_000
 
 
-class StagedSpace:
+class StagedSpace(StagedLayout):
     """A space in which stages choose depth and width, and each block an operation.
 
     An architecture is an integer array `[D]`, three groups side by side:
 
-    - `[:S]`, the depth of each stage, an index into its candidates;
-    - `[S:2S]`, the width of each stage, an index into its candidates;
-    - `[2S:]`, the operation of each block, stage by stage. Blocks beyond the depth
+    - `[:G]`, the depth of each stage, an index into its candidates;
+    - `[G:2G]`, the width of each stage, an index into its candidates;
+    - `[2G:]`, the operation of each block, stage by stage. Blocks beyond the depth
       of their stage are absent and hold 0, so that equal networks are equal arrays.
 
     Args:
         depths: for each stage, its candidates for the number of blocks, ascending.
-        num_widths: for each stage, its number of candidates for the width.
+        widths: for each stage, its candidates for the width, ascending.
         operations: names of the K candidates of every block.
 
     Example:
-        >>> space = StagedSpace([[1, 2]], [3], ["dense", "depthwise"])
+        >>> space = StagedSpace([[1, 2]], [[8, 16, 24]], ["dense", "depthwise"])
         >>> space.size  # 3 * (2 + 4)
         18
         >>> space.from_index([0, 17]).tolist()
         [[0, 0, 0, 0], [1, 2, 1, 1]]
     """
-
-    def __init__(
-        self,
-        depths: Sequence[Sequence[int]],
-        num_widths: Sequence[int],
-        operations: Sequence[str],
-    ) -> None:
-        self._depths = tuple(np.array(candidates, np.int64) for candidates in depths)
-        self._operations = tuple(operations)
-        deepest = [int(candidates[-1]) for candidates in self._depths]
-        # The stage of each block and its place in it: [B].
-        self._block_stages = np.repeat(np.arange(len(deepest)), deepest)
-        self._block_places = np.concatenate([np.arange(depth) for depth in deepest])
-        self._counts = np.array(
-            [len(candidates) for candidates in self._depths]
-            + list(num_widths)
-            + [len(self._operations)] * sum(deepest),
-            np.int64,
-        )  # [D]
-
-    @property
-    def num_stages(self) -> int:
-        """Number of stages (S)."""
-        return len(self._depths)
-
-    @property
-    def num_blocks(self) -> int:
-        """Number of blocks of the deepest architecture (B)."""
-        return len(self._block_stages)
-
-    @property
-    def num_decisions(self) -> int:
-        """Number of decisions, D = 2S + B."""
-        return len(self._counts)
-
-    @property
-    def candidate_counts(self) -> np.ndarray:
-        """Number of candidates of each decision, int64 `[D]`."""
-        return self._counts.copy()
-
-    @property
-    def operations(self) -> tuple[str, ...]:
-        """Names of a block's K operations, in the order of their integers."""
-        return self._operations
-
-    @property
-    def block_stages(self) -> np.ndarray:
-        """The stage of each block, from 0: int64 `[B]`."""
-        return self._block_stages.copy()
-
-    @property
-    def size(self) -> int:
-        """Number of architectures, the product over stages of widths * sum_d K^d."""
-        return math.prod(self._stage_sizes())
-
-    def __len__(self) -> int:
-        """Return the number of architectures; `size` where it exceeds `sys.maxsize`."""
-        return check_len(self.size)
-
-    def validate(self, archs: ArrayLike) -> np.ndarray:
-        """Return architectures as one integer array, checked.
-
-        Args:
-            archs: integers `[..., D]`.
-
-        Returns:
-            int64 array of the same shape.
-
-        Raises:
-            TypeError: if the entries are not integers.
-            ValueError: if the length or an entry is out of range, or an absent block
-                holds anything but 0.
-        """
-        array = check_choices(archs, self.num_decisions, "choice")
-        wrong = np.argwhere((array < 0) | (array >= self._counts))
-        if len(wrong):
-            decision = wrong[0, -1]
-            raise ValueError(
-                f"Decision {decision} must lie in 0, ..., {self._counts[decision] - 1}."
-                f" Received: archs containing {array[tuple(wrong[0])]} there"
-            )
-        array = array.astype(np.int64)
-        wrong = np.argwhere(array != self._canonical(array))
-        if len(wrong):
-            raise ValueError(
-                "Blocks beyond the depth of their stage must be 0. Received: archs "
-                f"containing {array[tuple(wrong[0])]} at decision {wrong[0, -1]}"
-            )
-        return array
-
-    def depths(self, archs: ArrayLike) -> np.ndarray:
-        """Return the number of blocks in each stage, int64 `[..., S]`."""
-        return self._depths_of(self.validate(archs))
-
-    def present(self, archs: ArrayLike) -> np.ndarray:
-        """Which blocks lie within the depth of their stage, bool `[..., B]`."""
-        return self._present(self.validate(archs))
 
     def sample(self, num: int, seed: Seed = None, unique: bool = True) -> np.ndarray:
         """Draws architectures, each decision uniformly.
@@ -178,38 +76,32 @@ class StagedSpace:
 
         return draw_distinct(draw, num) if unique else draw()
 
-    def from_index(self, indices: ArrayLike) -> np.ndarray:
-        """Numbers architectures, the first stage most significant.
+    def pack(self, archs: ArrayLike) -> FairSets:
+        """Pack architectures into few fair sets, the shape of a training step.
+
+        In a fair set no two of the subnets give one block the same structure; sizes
+        are free. A set has as many subnets as there are structures. Two random
+        architectures of the paper's ImageNet space hardly ever fit, so that most of
+        their sets hold one and three fillers.
 
         Args:
-            indices: integers `[...]` in 0, ..., size - 1.
+            archs: integers `[n, D]`.
 
         Returns:
-            int64 `[..., D]`.
+            The `FairSets`; the first row of a set is never a filler.
 
         Raises:
-            TypeError: if `indices` are not integers.
-            ValueError: if one is out of range or the space too large for int64.
+            TypeError: if the entries are not integers.
+            ValueError: if `archs` is invalid or not a list of architectures.
+
+        Example:
+            >>> import keras_khyper as kk
+            >>> space = kk.spaces.UIBSpace()
+            >>> sets = space.pack([space.smallest("IB_k3"), space.largest()])
+            >>> sets.num_sets
+            1
         """
-        rest = check_indices(indices, self.size)
-        archs = np.zeros((*rest.shape, self.num_decisions), np.int64)
-        sizes = self._stage_sizes()
-        for stage in reversed(range(self.num_stages)):
-            rest, of_stage = np.divmod(rest, sizes[stage])
-            starts = self._depth_starts(stage)
-            archs[..., self.num_stages + stage], of_stage = np.divmod(
-                of_stage, starts[-1]
-            )
-            choice = np.searchsorted(starts, of_stage, side="right") - 1
-            archs[..., stage] = choice
-            of_stage = of_stage - starts[choice]
-            first = 2 * self.num_stages + int(np.argmax(self._block_stages == stage))
-            depths = self._depths[stage][choice]
-            for place in reversed(range(self._depths[stage][-1])):
-                more, digit = np.divmod(of_stage, len(self._operations))
-                archs[..., first + place] = np.where(place < depths, digit, 0)
-                of_stage = np.where(place < depths, more, of_stage)
-        return archs
+        return pack_structures(self, check_list(self.validate(archs)))
 
     def neighbors(self, arch: ArrayLike) -> np.ndarray:
         """All architectures one change away.
@@ -310,36 +202,3 @@ class StagedSpace:
         blocks |= ~self._present(second)
         blocks &= self._present(first)
         return self._canonical(np.where(from_first, first, second))
-
-    def _depths_of(self, archs: np.ndarray) -> np.ndarray:
-        columns = [
-            candidates[archs[..., stage]]
-            for stage, candidates in enumerate(self._depths)
-        ]
-        return np.stack(columns, axis=-1)  # [..., S]
-
-    def _present(self, archs: np.ndarray) -> np.ndarray:
-        depths = self._depths_of(archs)[..., self._block_stages]
-        return self._block_places < depths  # [..., B]
-
-    def _canonical(self, archs: np.ndarray) -> np.ndarray:
-        """Set absent blocks to 0."""
-        archs = archs.copy()
-        archs[..., 2 * self.num_stages :] *= self._present(archs)
-        return archs
-
-    def _depth_starts(self, stage: int) -> np.ndarray:
-        """Where each depth begins among a stage's architectures of one width."""
-        counts = [len(self._operations) ** int(depth) for depth in self._depths[stage]]
-        return np.cumsum([0, *counts], dtype=np.int64)
-
-    def _stage_sizes(self) -> list[int]:
-        """Return the number of architectures of each stage."""
-        return [
-            int(self._counts[self.num_stages + stage])
-            * sum(len(self._operations) ** int(depth) for depth in candidates)
-            for stage, candidates in enumerate(self._depths)
-        ]
-
-    def _validate_one(self, arch: ArrayLike, name: str) -> np.ndarray:
-        return check_single(self.validate(arch), name)

@@ -6,6 +6,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
+from uib_tiny import IMAGE_SHAPE, tiny_supernet, two_blocks
 
 import keras_khyper as kk
 
@@ -57,6 +58,42 @@ def test_a_preset_gives_back_the_supernet_and_what_it_needs(tmp_path, supernet, 
     np.testing.assert_allclose(preset.accuracies(), correct / 100)
     assert preset.info["image_shape"] == [8, 8, 3]
     assert preset.card == "# Pets\n"
+
+
+@pytest.mark.one_backend
+def test_a_preset_of_a_space_with_sizes(tmp_path):
+    """Every architecture has its own accuracy, and the search finds the best."""
+    supernet, space = tiny_supernet("shared", two_blocks()), two_blocks()
+    archs = space.from_index(np.arange(space.size))
+    correct = [len(space.to_string(arch)) for arch in archs]
+    images = np.zeros((4, *IMAGE_SHAPE), "uint8")
+    preset = kk.models.Preset.write(
+        tmp_path / "uib", supernet, INFO, "# UIB\n", images, correct, max(correct)
+    )
+    loaded = preset.load_supernet()
+    assert loaded.space == space
+    np.testing.assert_allclose(preset.accuracies() * max(correct), correct)
+    stored = preset.evaluator(loaded)
+    np.testing.assert_array_equal(
+        stored.evaluate(archs[::-7]), np.divide(correct[::-7], max(correct))
+    )
+    assert not stored.unmeasured(archs).any()
+    arch = space.largest()
+    expected, received = (
+        keras.ops.convert_to_numpy(model(np.ones((2, *IMAGE_SHAPE)), arch=arch))
+        for model in (supernet, loaded)
+    )
+    np.testing.assert_allclose(received, expected, atol=1e-6)
+    few = archs[[40, 3, 71]]
+    measured = {"correct": [4, 5, 6], "num_images": 8, "archs": few}
+    preset = kk.models.Preset.write(
+        tmp_path / "few", supernet, INFO, "# UIB\n", images, **measured
+    )
+    stored = preset.evaluator(loaded)
+    np.testing.assert_array_equal(stored.evaluate(few), [0.5, 0.625, 0.75])
+    assert stored.unmeasured(archs).sum() == space.size - 3
+    with pytest.raises(ValueError, match="others"):
+        stored.evaluate(archs[:5])
 
 
 def test_no_optimizer_state_ships(tmp_path, supernet, images):

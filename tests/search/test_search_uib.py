@@ -11,7 +11,7 @@ SPACE = UIBSpace()
 
 def count(archs):
     """A cost that depth and channels raise."""
-    return SPACE.present(archs).sum(-1) + SPACE.channels(archs).sum(-1) / 100
+    return SPACE.present(archs).sum(-1) + SPACE.widths(archs).sum(-1) / 100
 
 
 @pytest.mark.parametrize("search", [ks.EvolutionarySearch, ks.RandomSearch])

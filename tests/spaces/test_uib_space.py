@@ -87,7 +87,7 @@ def test_one_architecture_in_every_detail(small):
     arch = small.from_string("8: IB_k3, FFN |\n 8: ExtraDW_k3_k3, ConvNext_k3, FFN")
     assert arch.tolist() == [1, 1, 1, 0, 1, 3, 0, 2, 3]
     assert small.depths(arch).tolist() == [2, 3]
-    assert small.channels(arch).tolist() == [8, 8]
+    assert small.widths(arch).tolist() == [8, 8]
     assert [tuple(block) for block in small.blocks(arch)] == [
         ((None, 3), 6, 8, 1, "stage1_block1"),
         ((None, None), 6, 8, 1, "stage1_block2"),
@@ -126,10 +126,10 @@ def test_the_convolutions_of_a_block(operation, ratio, expected):
 def test_smallest_and_largest(space):
     smallest, largest = space.smallest(), space.largest()
     assert space.depths(smallest).tolist() == [depths[0] for _, depths in TABLE]
-    assert space.channels(smallest).tolist() == [widths[0] for widths, _ in TABLE]
+    assert space.widths(smallest).tolist() == [widths[0] for widths, _ in TABLE]
     assert {block.operation.name for block in space.blocks(smallest)} == {"FFN"}
     assert space.depths(largest).tolist() == [depths[-1] for _, depths in TABLE]
-    assert space.channels(largest).tolist() == [widths[-1] for widths, _ in TABLE]
+    assert space.widths(largest).tolist() == [widths[-1] for widths, _ in TABLE]
     names = {block.operation.name for block in space.blocks(largest)}
     assert names == {"ExtraDW_k5_k5"}
     names = {block.operation.name for block in space.blocks(space.largest("IB_k3"))}
@@ -269,10 +269,26 @@ def test_config_round_trip(space, small):
 
 
 def test_staged_space_of_other_operations():
-    space = StagedSpace([[1, 2], [2, 4]], [2, 3], ["a", "b"])
+    space = StagedSpace([[1, 2], [2, 4]], [[8, 16], [8, 12, 16]], ["a", "b"])
     assert space.size == len(space) == 2 * (2 + 4) * 3 * (4 + 16)
     archs = space.from_index(np.arange(space.size))
     assert len(np.unique(space.validate(archs), axis=0)) == space.size
+    np.testing.assert_array_equal(space.to_index(archs), np.arange(space.size))
+    strings = [space.to_string(arch) for arch in archs]
+    assert len(set(strings)) == space.size and "16:b|12:a,b" in strings
+    np.testing.assert_array_equal([space.from_string(s) for s in strings], archs)
+    config = json.loads(json.dumps(space.get_config()))
+    assert StagedSpace.from_config(config) == space != StagedSpace([[1]], [[8]], ["a"])
+    sets = space.pack(archs[::7])
+    np.testing.assert_array_equal(sets.unpack(sets.archs), archs[::7])
+    for members in space.validate(sets.archs):
+        present = space.present(members)
+        assert not (present[0] & present[1] & (members[0] == members[1])[4:]).any()
+
+
+def test_index_is_the_inverse_of_from_index(small):
+    indices = np.arange(small.size).reshape(2, -1)
+    np.testing.assert_array_equal(small.to_index(small.from_index(indices)), indices)
 
 
 @pytest.mark.parametrize(
@@ -290,6 +306,7 @@ def test_staged_space_of_other_operations():
         (lambda s: s.sample(-1), ValueError, "num=-1"),
         (lambda s: s.sample(1.5), TypeError, "num=1.5"),
         (lambda s: s.from_index(0), ValueError, "64-bit index"),
+        (lambda s: s.to_index([0] * 40), ValueError, "64-bit index"),
         (lambda s: s.mutate([0] * 40, 0, 2.0), ValueError, "probability=2.0"),
         (lambda s: UIBSpace([]), ValueError, "needs a stage"),
         (lambda s: UIBSpace([([8], [1])]), TypeError, "UIBStage"),
