@@ -47,7 +47,7 @@ def test_a_gradient_is_the_losses_slope():
     slopes = []
     for index in range(len(gradient)):
         losses = []
-        for step in (-1e-2, 1e-2):
+        for step in (-5e-3, 5e-3):
 
             def shifted(encoding, index=index, step=step):
                 features, coefficients = encode(encoding)
@@ -58,9 +58,9 @@ def test_a_gradient_is_the_losses_slope():
             supernet.encode = shifted
             logits = to_numpy(supernet(x, arch=arch, training=True))
             losses.append(np.mean(np.log(np.exp(logits).sum(1)) - logits[range(8), y]))
-        slopes.append((losses[1] - losses[0]) / 2e-2)
-    np.testing.assert_allclose(gradient, slopes, rtol=0.05, atol=3e-4)
-    assert np.abs(slopes).max() > 3e-3
+        slopes.append((losses[1] - losses[0]) / 1e-2)
+    np.testing.assert_allclose(gradient, slopes, rtol=0.1, atol=1e-3)
+    assert np.abs(slopes).max() > 5e-3
     logs = {}
     supernet.encode = encode
     callback.on_epoch_end(0, logs)
