@@ -19,7 +19,8 @@ ALLOWED = {
     "profiling": "checks backend spaces",
     "search": "checks spaces",
     "data": "checks backend",
-    "training": "checks backend spaces architectures layers generators routes data",
+    "training": "checks backend spaces architectures layers generators routes "
+    "profiling data",
     "models": "checks spaces architectures layers generators routes profiling data "
     "training",
     "presets": "checks spaces data training models",

@@ -7,9 +7,11 @@ from keras_khyper.layers.architecture_encoder import (
     SimplexNet,
 )
 from keras_khyper.layers.batch_normalization import SubnetBatchNormalization
+from keras_khyper.layers.bias import Bias
 from keras_khyper.layers.centered_encoder import CenteredEncoder
 from keras_khyper.layers.centered_kernel import CenteredKShotHypernetKernel
 from keras_khyper.layers.classification_head import ClassificationHead
+from keras_khyper.layers.deploy_route import DeployRoute
 from keras_khyper.layers.generated_conv import (
     GeneratedConv2D,
     GeneratedDepthwiseConv2D,
@@ -30,6 +32,7 @@ from keras_khyper.layers.operations import (
     ResidualReduction,
     SearchableCell,
 )
+from keras_khyper.layers.routed_layer import RoutedLayer
 from keras_khyper.layers.routes import (
     FairRoute,
     MixtureRoute,
@@ -49,11 +52,13 @@ __all__ = [
     "OPERATIONS",
     "SCALINGS",
     "ArchitectureEncoder",
+    "Bias",
     "BottleneckOperation",
     "CenteredEncoder",
     "CenteredKShotHypernetKernel",
     "ClassificationHead",
     "CoefficientAttention",
+    "DeployRoute",
     "FairRoute",
     "GeneratedConv2D",
     "GeneratedDepthwiseConv2D",
@@ -67,6 +72,7 @@ __all__ = [
     "ResidualKShotHypernetKernel",
     "ResidualReduction",
     "Route",
+    "RoutedLayer",
     "SearchableBottleneck",
     "SearchableCell",
     "SharedKernel",

@@ -5,14 +5,15 @@ Shapes: ``B`` batch, ``H W`` space, ``C`` channels.
 
 import functools
 
-from keras import layers, ops
+from keras import ops
 
 from keras_khyper.layers.batch_normalization import SubnetBatchNormalization
 from keras_khyper.layers.generated_conv import GeneratedConv2D
+from keras_khyper.layers.routed_layer import RoutedLayer
 from keras_khyper.spaces.nas_bench_201_blocks import reduction_convolutions
 
 
-class Operation(layers.Layer):
+class Operation(RoutedLayer):
     """Base of the operations that an edge of a cell can choose.
 
     A subclass implements ``call(x, route)``; its convolutions and BatchNorms go
@@ -184,7 +185,7 @@ def make_operations(operation, channels, generator, names):
     ]
 
 
-class SearchableCell(layers.Layer):
+class SearchableCell(RoutedLayer):
     """A DAG whose edges each choose one operation (paper Eq. 5).
 
     Args:
@@ -242,7 +243,7 @@ class SearchableCell(layers.Layer):
         return x
 
 
-class ResidualReduction(layers.Layer):
+class ResidualReduction(RoutedLayer):
     """The benchmark's residual block of stride 2 between two stages.
 
     Two ReLU-Conv3x3-BN, the first of stride 2; the shortcut is an average pool

@@ -72,39 +72,8 @@ class PlainLayers(layers.Layer):
         }
 
     def _conv(self, conv, suffix):
-        """Return the layers of a described `Convolution`."""
-        if conv.depthwise:
-            # He's deviation for a fan-in of k * k; Keras' own counts all channels.
-            he = initializers.RandomNormal(stddev=2**0.5 / conv.kernel_size)
-            return self._padded(
-                layers.DepthwiseConv2D, conv, suffix, depthwise_initializer=he
-            )
-        return self._padded(
-            layers.Conv2D,
-            conv,
-            suffix,
-            filters=conv.filters,
-            kernel_initializer="he_normal",
-        )
-
-    def _padded(self, layer_type, conv, suffix, **arguments):
-        """Return a convolution padded by (k - 1) // 2 on each side."""
-        name, dtype = f"{self.name}_{suffix}", self.dtype_policy
-        # "same" pads one side more than the other where the stride is 2.
-        padding = []
-        if conv.strides > 1 and conv.kernel_size > 1:
-            size = (conv.kernel_size - 1) // 2
-            padding = [layers.ZeroPadding2D(size, dtype=dtype, name=f"{name}_pad")]
-        convolution = layer_type(
-            kernel_size=conv.kernel_size,
-            strides=conv.strides,
-            padding="valid" if conv.strides > 1 else "same",
-            use_bias=conv.use_bias,
-            dtype=dtype,
-            name=name,
-            **arguments,
-        )
-        return [*padding, convolution]
+        name = f"{self.name}_{suffix}"
+        return convolution_layers(conv, name, dtype=self.dtype_policy)
 
     def _batch_norm(self, suffix):
         return layers.BatchNormalization(
@@ -118,6 +87,39 @@ class PlainLayers(layers.Layer):
         return layers.Activation(
             activation, dtype=self.dtype_policy, name=f"{self.name}_{suffix}"
         )
+
+
+def convolution_layers(conv, name, dtype=None):
+    """Return the ordinary Keras layers of a convolution, untrained.
+
+    Args:
+        conv: A `keras_khyper.spaces.Convolution`; its BatchNorm and its activation
+            are not among the layers.
+        name: Name of the layer that convolves.
+        dtype: Their dtype policy.
+
+    Returns:
+        A list: the convolution, after a `ZeroPadding2D` where it needs one.
+    """
+    arguments = {
+        "kernel_size": conv.kernel_size,
+        "strides": conv.strides,
+        "padding": "valid" if conv.strides > 1 else "same",
+        "use_bias": conv.use_bias,
+        "dtype": dtype,
+        "name": name,
+    }
+    if conv.depthwise:
+        # He's deviation for a fan-in of k * k; Keras' own counts all channels.
+        he = initializers.RandomNormal(stddev=2**0.5 / conv.kernel_size)
+        layer = layers.DepthwiseConv2D(depthwise_initializer=he, **arguments)
+    else:
+        layer = layers.Conv2D(conv.filters, kernel_initializer="he_normal", **arguments)
+    if conv.strides == 1 or conv.kernel_size == 1:
+        return [layer]
+    # "same" pads one side more than the other where the stride is 2.
+    size = (conv.kernel_size - 1) // 2
+    return [layers.ZeroPadding2D(size, dtype=dtype, name=f"{name}_pad"), layer]
 
 
 def check_positive(**sizes):

@@ -86,6 +86,18 @@ class Route:
         """Add two activations of this route."""
         return x + y
 
+    def add_skip(self, x, y, decision):
+        """Add a block's input to its output where a subnet's two widths are equal.
+
+        Args:
+            x: The input.
+            y: The output, its channels more or less.
+            decision: d, whose sizes begin with the subnet's widths of x and y.
+        """
+        channels = (y[0] if isinstance(y, list) else y).shape[-1]
+        resize = functools.partial(_resized, channels)
+        return self.add(self.map_sized(resize, x, decision), y)
+
     def map_sized(self, function, x, decision):
         """Apply ``function(tensor, sizes)`` to a tensor, or to each subnet's own.
 
@@ -150,6 +162,17 @@ class Route:
 
 def _sum(tensors):
     return functools.reduce(operator.add, tensors)
+
+
+def _resized(channels, x, sizes):
+    # Channels beyond the narrower of the two are zero where widths are equal.
+    more = channels - x.shape[-1]
+    x = x[..., :channels]
+    if more > 0:
+        x = ops.pad(x, ((0, 0), (0, 0), (0, 0), (0, more)))
+    if sizes is None:
+        return x
+    return x * ops.cast(ops.equal(sizes[0], sizes[1]), x.dtype)
 
 
 class MixtureRoute(Route):

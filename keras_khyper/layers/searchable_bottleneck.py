@@ -6,11 +6,12 @@ in the channels that it lacks.
 """
 
 import numpy as np
-from keras import layers, ops
+from keras import ops
 
 from keras_khyper.layers.batch_normalization import SubnetBatchNormalization
 from keras_khyper.layers.generated_conv import GeneratedConv2D, GeneratedDepthwiseConv2D
 from keras_khyper.layers.operations import Operation
+from keras_khyper.layers.routed_layer import RoutedLayer
 from keras_khyper.spaces import UIBBlock
 from keras_khyper.spaces.uib_blocks import uib_operations
 
@@ -94,7 +95,7 @@ class BottleneckOperation(Operation):
         ]
 
 
-class SearchableBottleneck(layers.Layer):
+class SearchableBottleneck(RoutedLayer):
     """A block that chooses among four structures (paper §4.2, Eq. 5).
 
     Args:
@@ -173,18 +174,8 @@ class SearchableBottleneck(layers.Layer):
         if self.always_skips:
             return route.add(x, y)
         if self.may_skip and (route.sizes is not None or self._largest_skips):
-            return route.add(route.map_sized(self._skip, x, self.decision), y)
+            return route.add_skip(x, y, self.decision)
         return y
-
-    def _skip(self, x, sizes):
-        # Channels beyond the narrower of the two are zero where widths are equal.
-        more = self.channels - x.shape[-1]
-        x = x[..., : self.channels]
-        if more > 0:
-            x = ops.pad(x, ((0, 0), (0, 0), (0, 0), (0, more)))
-        if sizes is None:
-            return x
-        return x * ops.cast(ops.equal(sizes[0], sizes[1]), x.dtype)
 
 
 def _first(count, width):

@@ -9,7 +9,6 @@ from keras import ops
 from keras_khyper.layers.batch_normalization import SubnetBatchNormalization
 from keras_khyper.layers.generated_conv import GeneratedConv2D
 from keras_khyper.layers.operations import ResidualReduction, SearchableCell
-from keras_khyper.models.nas_bench_201_network import nas_bench_201_network
 from keras_khyper.profiling.nas_bench_201 import (
     nas_bench_201_macs,
     nas_bench_201_params,
@@ -135,35 +134,6 @@ class NASBench201Supernet(Supernet):
             image_size=tuple(image_size),
             **self._sizes(),
         )
-
-    def static_network(self, arch):
-        """Return the plain network of ``arch`` with untrained weights."""
-        return nas_bench_201_network(
-            arch, input_shape=self._image_shape(), **self._sizes()
-        )
-
-    def deployed_layers(self, arch):
-        """Return a dict: layer name in the static network -> supernet layer."""
-        arch = self.space.validate(arch)
-        layers = {
-            "stem_conv": self.stem_conv,
-            "stem_bn": self.stem_bn,
-            "head_bn": self.head_bn,
-            "classifier": self.classifier,
-        }
-        for block in self.blocks:
-            if isinstance(block, ResidualReduction):
-                parts = (block.conv_a, block.bn_a, block.conv_b, block.bn_b)
-                layers.update({part.name: part for part in (*parts, block.shortcut)})
-                continue
-            for (i, j), operations, choice in zip(
-                block.edges, block.edge_operations, arch, strict=True
-            ):
-                operation = operations[choice]
-                if operation.convolutions:
-                    layers[f"{block.name}_edge{i}{j}_conv"] = operation.conv
-                    layers[f"{block.name}_edge{i}{j}_bn"] = operation.bn
-        return layers
 
     def _sizes(self):
         return {

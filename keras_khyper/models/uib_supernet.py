@@ -7,9 +7,9 @@ import keras
 from keras import ops
 
 from keras_khyper.layers.batch_normalization import SubnetBatchNormalization
+from keras_khyper.layers.bias import Bias
 from keras_khyper.layers.generated_conv import GeneratedConv2D
 from keras_khyper.layers.searchable_bottleneck import SearchableBottleneck
-from keras_khyper.models.uib_network import uib_network
 from keras_khyper.profiling.uib import uib_macs, uib_params
 from keras_khyper.spaces import UIBSpace
 from keras_khyper.training.supernet import Supernet
@@ -90,7 +90,7 @@ class UIBSupernet(Supernet):
         self.head_conv = self._conv(conv, "head_conv")
         self.head_bn = SubnetBatchNormalization(name="head_bn")
         self.head_features = self._conv(features, "head_features")
-        self.head_bias = _Bias(name="head_bias")
+        self.head_bias = Bias(name="head_bias")
         self.dropout = keras.layers.Dropout(dropout_rate, seed=seed, name="dropout")
         self.classifier = keras.layers.Dense(num_classes, name="head_classifier")
 
@@ -174,37 +174,6 @@ class UIBSupernet(Supernet):
             self.space, archs, self.num_classes, image_channels, (height, width)
         )
 
-    def static_network(self, arch):
-        """Return the plain network of ``arch`` with untrained weights."""
-        return uib_network(
-            self.space,
-            arch,
-            self.num_classes,
-            self._image_shape(),
-            dropout_rate=self.dropout_rate,
-        )
-
-    def deployed_layers(self, arch):
-        """Return a dict: layer name in the static network -> supernet layers."""
-        arch = self.space.validate(arch)
-        layers = {
-            "stem_conv": self.stem_conv,
-            "stem_bn": self.stem_bn,
-            "head_conv": self.head_conv,
-            "head_bn": self.head_bn,
-            "head_features": [self.head_features, self.head_bias],
-            "head_classifier": self.classifier,
-        }
-        structures, present = self.space.structures(arch), self.space.present(arch)
-        for block, structure, there in zip(
-            self.blocks, structures, present, strict=True
-        ):
-            operation = block.operations[structure]
-            for part in operation.convs if there else ():
-                layers[f"{block.name}_{part}"] = operation.convs[part]
-                layers[f"{block.name}_{part}_bn"] = operation.norms[part]
-        return layers
-
     def get_config(self):
         """Return the constructor's arguments."""
         return {
@@ -222,18 +191,6 @@ class UIBSupernet(Supernet):
         """Make the supernet from `get_config`."""
         del custom_objects
         return cls(**{**config, "space": UIBSpace.from_config(config["space"])})
-
-
-class _Bias(keras.layers.Layer):
-    """Adds a bias to the last axis."""
-
-    def build(self, input_shape):
-        self.bias = self.add_weight(
-            name="bias", shape=(input_shape[-1],), initializer="zeros"
-        )
-
-    def call(self, x):
-        return x + self.bias
 
 
 def _pool(x):

@@ -103,7 +103,7 @@ class Cost:
 
 
 class _SupernetCost(Cost):
-    """A cost that the supernet knows in closed form."""
+    """A cost that the supernet counts."""
 
     _name = ""
     _method = ""
@@ -116,9 +116,10 @@ class _SupernetCost(Cost):
         method = getattr(supernet, self._method, None)
         if method is None:
             raise ValueError(
-                f"The cost {self.name!r} is counted by the supernet's "
-                f"{self._method}(archs): pass supernet=, or an evaluator with an "
-                f"attribute `supernet`. Received: supernet={supernet!r}"
+                f"The cost {self.name!r} needs a supernet with a method "
+                f"{self._method}(archs), such as a keras_khyper.Supernet: pass "
+                "supernet=, or an evaluator with an attribute `supernet`. "
+                f"Received: supernet={supernet!r}"
             )
         return method(archs)
 

@@ -20,7 +20,7 @@ from keras_khyper.layers.routes import (
     PathRoute,
     SwitchRoute,
 )
-from keras_khyper.training.deployment import materialize
+from keras_khyper.training.deployment import count_subnets, fill_in, lay_out
 from keras_khyper.training.gradient_scaling import (
     CandidateWeights,
     check_gradient_scaling,
@@ -39,9 +39,9 @@ class Supernet(backend.SupernetTrainer, keras.Model):
     Subclasses make their layers in ``__init__`` (kernel layers of convolutions
     through ``generator``), build them in ``build`` after ``super().build``, and
     write the body once in ``body(x, route)``, where the route chooses
-    candidates, kernels and BatchNorm statistics. To deploy subnets they also
-    define `static_network` and `deployed_layers`. What the architectures of its space
-    mean is in `Supernet.architectures`: encodings, choices, sizes, default sampler.
+    candidates, kernels and BatchNorm statistics. Subnets are deployed from the same
+    body (`static_network`, `materialize`). What the architectures of the space mean
+    is in `Supernet.architectures`: encodings, choices, sizes, default sampler.
 
     Args:
         space: A `keras_khyper.spaces.SearchSpace` or another
@@ -80,6 +80,7 @@ class Supernet(backend.SupernetTrainer, keras.Model):
         self.generator = generators.get(generator)
         self.seed = seed
         self.image_shape = None
+        self._subnet_counts = {}  # architecture -> parameters and MACs
         self._candidate_weights = None
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.encoder = self.generator.make_encoder()
@@ -400,23 +401,49 @@ class Supernet(backend.SupernetTrainer, keras.Model):
         return {k: v for k, v in results.items() if k not in subnet_metrics}
 
     def static_network(self, arch):
-        """Return the plain, unweighted Keras model that ``arch`` becomes."""
-        raise TypeError(
-            "To deploy subnets a supernet must define static_network(arch). "
-            f"Received: supernet={type(self).__name__}"
-        )
+        """Return the plain Keras model that ``arch`` becomes, with untrained weights.
+
+        It is the body, run on a `DeployRoute`: generated convolutions are ordinary
+        ones, of the subnet's own size, and all layers keep their names. What is
+        not generated, such as a layer of the user's, is copied.
+
+        Args:
+            arch: D integers.
+
+        Raises:
+            ValueError: The supernet is not built for images of a known size.
+        """
+        return lay_out(self, arch, self._image_shape())[0]
 
     def deployed_layers(self, arch):
-        """Return a dict: layer name in the static network -> supernet layer.
+        """Return a dict: layer name in the static network -> list of layers.
 
-        Or a list of layers, whose weights stand one after the other. Where the
-        network's weights are smaller, they are the first channels and the centre of
-        the kernel.
+        The layer gets the weights of these layers of the supernet, one after the
+        other. Where its own are smaller, it gets the first channels and the centre
+        of the kernel.
         """
-        raise TypeError(
-            "To deploy subnets a supernet must define deployed_layers(arch). "
-            f"Received: supernet={type(self).__name__}"
-        )
+        return lay_out(self, arch, self._image_shape())[1]
+
+    def subnet_params(self, archs):
+        """Return the trainable parameters of ``archs`` [..., D] as deployed.
+
+        They are counted in the `static_network`, made once per architecture: for
+        many architectures a space's closed form is faster.
+
+        Returns:
+            int64 array [...].
+        """
+        return count_subnets(self, archs, self._subnet_counts)[..., 0]
+
+    def subnet_macs(self, archs):
+        """Return the multiply-accumulates of ``archs`` [..., D] for one image.
+
+        Counted as `subnet_params` are.
+
+        Returns:
+            int64 array [...].
+        """
+        return count_subnets(self, archs, self._subnet_counts)[..., 1]
 
     def materialize(self, arch, recalibrator):
         """Turn one subnet into a plain Keras model that needs no keras_khyper.
@@ -434,7 +461,9 @@ class Supernet(backend.SupernetTrainer, keras.Model):
             ValueError: It is another supernet's, or the architecture is not of the
                 space.
         """
-        return materialize(self, arch, recalibrator)
+        network, sources = lay_out(self, arch, self._image_shape())
+        fill_in(network, sources, self, arch, recalibrator)
+        return network
 
     def _image_shape(self):
         # What the supernet was built for: the deployed subnet's input.

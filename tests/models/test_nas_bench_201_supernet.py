@@ -1,12 +1,15 @@
 """The NAS-Bench-201 supernet: fair sets, deployment and counts."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
 from keras import ops
 from supernet_reference import small_generator
 
-from keras_khyper.models import NASBench201Supernet
+from keras_khyper import Supernet
+from keras_khyper.models import NASBench201Supernet, nas_bench_201_network
 from keras_khyper.profiling import macs, trainable_params
 from keras_khyper.training import Recalibrator
 
@@ -96,20 +99,25 @@ def test_other_architectures_materialize(arch, images):
     np.testing.assert_allclose(to_numpy(network(images)), forward, atol=1e-4)
 
 
-def test_deployed_layers_cover_every_weight_of_the_static_network(supernet):
-    """What is not copied would keep its random start."""
-    for arch in ARCHS:
-        network = supernet.static_network(arch)
-        weighted = {layer.name for layer in network.layers if layer.weights}
-        assert set(supernet.deployed_layers(arch)) == weighted
-
-
-def test_counts_equal_those_of_the_built_networks(supernet):
-    params, multiplications = supernet.subnet_params(ARCHS), supernet.subnet_macs(ARCHS)
-    for arch, count, cost in zip(ARCHS, params, multiplications, strict=True):
-        network = supernet.static_network(arch)
-        assert count == trainable_params(network)
-        assert cost == macs(network)
+@pytest.mark.parametrize("arch", ARCHS, ids=str)
+def test_a_static_network_is_the_benchmarks(arch, images):
+    """Laid out from the body, against the one written by hand; and closed forms."""
+    supernet = make("shared")
+    network = supernet.materialize(arch, Recalibrator(supernet, images))
+    benchmark = nas_bench_201_network(arch, 4, 4, 1, SHAPE)
+    weighted = [layer for layer in network.layers if layer.weights]
+    for layer in weighted:
+        name = re.sub("nor_conv_.x._", "", layer.name)
+        benchmark.get_layer(name).set_weights(layer.get_weights())
+    logits = to_numpy(benchmark(images))
+    np.testing.assert_allclose(to_numpy(network(images)), logits, atol=1e-5)
+    # What is not copied would keep its random start.
+    assert set(supernet.deployed_layers(arch)) == {layer.name for layer in weighted}
+    counts = trainable_params(benchmark), macs(benchmark)
+    assert (trainable_params(network), macs(network)) == counts
+    assert (supernet.subnet_params(arch), supernet.subnet_macs(arch)) == counts
+    defaults = Supernet.subnet_params, Supernet.subnet_macs
+    assert tuple(int(default(supernet, arch)) for default in defaults) == counts
 
 
 def test_weight_count_of_the_generators():
