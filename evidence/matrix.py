@@ -1,7 +1,7 @@
 """The paper's tables over NAS-Bench-201 as runs of nas_bench_201.py (§4.1, A.2).
 
-And tables that are not the paper's: generators without distillation, longer training,
-attempts to do better than its recipe, with more seeds where one seed led.
+And tables that are not the paper's: how far a weight moves, controls, generators
+without distillation or with another conditioning.
 """
 
 import dataclasses
@@ -47,14 +47,12 @@ class Table:
         key: Its name on command lines.
         title: Its name in the paper and what it varies.
         entries: Its lines; all are compared with the first.
-        seeded: Whether it gets several seeds.
         optional: Whether it runs only when it is asked for by its key.
     """
 
     key: str
     title: str
     entries: tuple[Entry, ...]
-    seeded: bool = True
     optional: bool = False
 
 
@@ -80,33 +78,6 @@ class Row:
         return self.settings.name
 
 
-RESIDUAL = {"generator": "residual_kshot_hypernet"}
-# What might do better than the paper's method.
-BEYOND = (
-    Entry("encoder frozen", None, "encoder_frozen", {"encoder_multiplier": 0.0}),
-    Entry("encoder x 0.01", None, "encoder_hundredth", {"encoder_multiplier": 0.01}),
-    Entry("residual", None, "residual", RESIDUAL),
-    Entry(
-        "residual, encoder x 0.1",
-        None,
-        "residual_encoder_tenth",
-        {**RESIDUAL, "encoder_multiplier": 0.1},
-    ),
-    Entry(
-        "residual, encoder x 1",
-        None,
-        "residual_encoder_full",
-        {**RESIDUAL, "encoder_multiplier": 1.0},
-    ),
-    Entry("KD at T = 2", None, "kd_temperature_2", {"distillation_temperature": 2.0}),
-    Entry("KD at T = 4", None, "kd_temperature_4", {"distillation_temperature": 4.0}),
-    Entry("KD, half true labels", None, "kd_half", {"distillation_weight": 0.5}),
-    Entry("two fair sets", None, "fair_sets_2", {"fair_sets": 2}),
-    Entry("tau = 0.5", None, "tau_half", {"sampling_temperature": 0.5}),
-    Entry("tau = 5", None, "tau_5", {"sampling_temperature": 5.0}),
-)
-
-
 def tables(base: Settings) -> tuple[Table, ...]:
     """Return the tables for a base whose rank and shots stand for h = 32 and N = 64.
 
@@ -118,11 +89,6 @@ def tables(base: Settings) -> tuple[Table, ...]:
     kshot = {"generator": "kshot", "num_shots": 12}
     ranks = [max(1, base.rank * share // 4) for share in (1, 2, 4)]
     shots = [max(1, base.num_shots * share // 8) for share in (1, 2, 4, 8)]
-    faster = {"learning_rate": 2 * base.learning_rate}
-    beyond = (
-        *BEYOND,
-        Entry("learning rate x 2", None, "learning_rate_2", faster),
-    )
     hypernets = tuple(
         Entry(
             f"h = {rank}",
@@ -138,8 +104,6 @@ def tables(base: Settings) -> tuple[Table, ...]:
         "encoder_multiplier": 1.0,
         "gradient_scaling": "sum",
     }
-    longer = {"epochs": 4 * base.epochs}
-    suffix = f"epochs_{longer['epochs']}"
     return (
         Table(
             "table_2",
@@ -170,7 +134,7 @@ def tables(base: Settings) -> tuple[Table, ...]:
             "table_6",
             "Table 6: rank, hypernetwork without shots",
             hypernets,
-            seeded=False,
+            optional=True,
         ),
         Table(
             "table_7",
@@ -179,7 +143,7 @@ def tables(base: Settings) -> tuple[Table, ...]:
                 Entry(f"N = {n}", f"N = {paper}", f"shots_{n}", {"num_shots": n})
                 for n, paper in zip(shots, (8, 16, 32, 64), strict=True)
             ),
-            seeded=False,
+            optional=True,
         ),
         Table(
             "no_distillation",
@@ -195,41 +159,6 @@ def tables(base: Settings) -> tuple[Table, ...]:
                     "Kshot-Hypernet", None, "no_distillation", {"distillation": False}
                 ),
             ),
-            optional=True,
-        ),
-        Table(
-            "length",
-            f"Length of training: {longer['epochs']} epochs",
-            (
-                Entry(
-                    "weight sharing",
-                    None,
-                    f"shared_{suffix}",
-                    {"generator": "shared", **longer},
-                ),
-                Entry(
-                    "Kshot-Hypernet w/o KD",
-                    None,
-                    f"no_distillation_{suffix}",
-                    {"distillation": False, **longer},
-                ),
-                Entry("Kshot-Hypernet", None, f"kshot_hypernet_{suffix}", longer),
-            ),
-            seeded=False,
-            optional=True,
-        ),
-        Table(
-            "beyond",
-            "Beyond the paper: one change to its method each",
-            (
-                dataclasses.replace(main, paper=None),
-                *(
-                    entry
-                    for entry in beyond
-                    if dataclasses.replace(base, **entry.changes) != base
-                ),
-            ),
-            seeded=False,
             optional=True,
         ),
         Table(
@@ -319,13 +248,12 @@ def rows(
 ) -> list[Row]:
     """Return the runs, each once, in the order in which they should run.
 
-    First one seed of generator, distillation and sampler, the method itself first;
-    then the further seeds; then the tables of one seed.
+    One seed after the other, of each the method itself first.
 
     Args:
         base: Settings of every run; the matrix changes a few.
         all_tables: As `unique_variants` returns them.
-        seeds: Seeds of the tables that get several: 0, 1, ...
+        seeds: Seeds of each row: 0, 1, ...
         only: Keys of the tables to run; all but the optional ones if empty.
 
     Raises:
@@ -340,7 +268,7 @@ def rows(
     default = [table.key for table in all_tables if not table.optional]
     chosen = [table for table in all_tables if table.key in (only or default)]
     for table in chosen:
-        for seed in range(seeds if table.seeded else min(seeds, 1)):
+        for seed in range(seeds):
             for entry in table.entries:
                 place = (entry.variant, seed)
                 name = f"{entry.variant}_seed{seed}"
@@ -349,14 +277,8 @@ def rows(
                 before = found.get(place, Row(*place, settings, ()))
                 needed = (*before.tables, table.key)
                 found[place] = dataclasses.replace(before, tables=needed)
-    seeded = {table.key for table in chosen if table.seeded}
     return sorted(
-        found.values(),
-        key=lambda row: (
-            not seeded.intersection(row.tables),
-            row.seed,
-            row.variant != "kshot_hypernet",
-        ),
+        found.values(), key=lambda row: (row.seed, row.variant != "kshot_hypernet")
     )
 
 

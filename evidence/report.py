@@ -17,6 +17,7 @@ from typing import Any
 
 import tyro
 
+from evidence.costs import PAPER_PASSES, deployment, passes_per_epoch
 from evidence.figures import (
     PIXEL_RATIO,
     draw_effects,
@@ -39,6 +40,7 @@ from evidence.statistics import (
     load_matrix,
     paper_tables,
     ranking,
+    smallest_difference,
     spread,
     worth_by_edge,
 )
@@ -98,7 +100,9 @@ def paper_values(table: str, row: str | None, data: str) -> dict[str, Any]:
 
 def table_context(matrix: Matrix, table: dict[str, Any]) -> dict[str, Any]:
     """Return a table's lines, the paper's figures beside ours."""
-    reference = table["entries"][0]["variant"]
+    variants = [entry["variant"] for entry in table["entries"]]
+    reference = variants[0]
+    seeds = [len(matrix.of(variant)) for variant in variants]
     data = matrix.plan["settings"]["data"]
     lines = [
         {
@@ -107,7 +111,7 @@ def table_context(matrix: Matrix, table: dict[str, Any]) -> dict[str, Any]:
                 table["title"].partition(":")[0], entry["paper"], data
             ),
             "levels": levels(matrix, entry["variant"]),
-            "comparison": compare(matrix, entry["variant"], reference),
+            "comparison": compare(matrix, entry["variant"], reference, variants),
         }
         for entry in table["entries"]
     ]
@@ -115,6 +119,7 @@ def table_context(matrix: Matrix, table: dict[str, Any]) -> dict[str, Any]:
         **table,
         "lines": lines,
         "reference": table["entries"][0]["label"],
+        "smallest": smallest_difference(matrix, variants, max(2, min(seeds))),
         "compute": compute(matrix, table["key"]),
     }
 
@@ -170,6 +175,8 @@ def scale_context(matrix: Matrix) -> list[tuple[str, Any, Any]]:
         "num_shots": "Shots N",
         "num_archs": "Architectures evaluated",
     }
+    if ours["train_size"] is not None:
+        names["train_size"] = "Training images, the first ones"
     rows += [(label, PAPER[key], ours[key]) for key, label in names.items()]
     run = next(iter(matrix.runs.values()), None)
     split = run.result["subnets"]["split"] if run else None
@@ -183,13 +190,15 @@ def scale_context(matrix: Matrix) -> list[tuple[str, Any, Any]]:
 
 
 def effects(tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the differences of average accuracy of the tables with several seeds."""
-    found = []
+    """Return the differences of average accuracy, each once."""
+    found, seen = [], set()
     for table in tables:
         first = table["lines"][0]["paper"]
         for line in table["lines"][1:]:
-            if not table["seeded"] or line["comparison"] is None:
+            compared = line["variant"], table["lines"][0]["variant"]
+            if line["comparison"] is None or compared in seen:
                 continue
+            seen.add(compared)
             paper = None
             if "average" in line["paper"] and "average" in first:
                 paper = line["paper"]["average"] - first["average"]
@@ -197,8 +206,12 @@ def effects(tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
             found.append(
                 {
                     "label": f"{line['label']} − {table['reference']}",
-                    "differences": line["comparison"]["average"]["values"],
+                    "differences": (line["comparison"]["average"] or {}).get(
+                        "values", []
+                    ),
                     "interval": over["interval"] if over else None,
+                    "difference": line["levels"]["average"]["mean"]
+                    - table["lines"][0]["levels"]["average"]["mean"],
                     "paper": paper,
                     "comparison": line["comparison"],
                 }
@@ -230,17 +243,6 @@ def sampler_context(matrix: Matrix) -> dict[str, Any] | None:
         )
     groups = zip(by_benchmark(ours), by_benchmark(theirs), strict=True)
     return {"tops": rows, "groups": list(groups)}
-
-
-def equivalents(matrix: Matrix, scratch: dict[str, Any]) -> float | None:
-    """Return how many networks from scratch cost what one supernet's training does."""
-    runs = matrix.of(METHOD)
-    if not runs:
-        return None
-    supernet = [run.result["compute"]["training"]["cpu_seconds"] for run in runs]
-    networks = sum(len(row["accuracy"]) for row in scratch["archs"])
-    each = scratch["compute"]["cpu_seconds"] / networks
-    return sum(supernet) / len(supernet) / each
 
 
 def figures(
@@ -281,7 +283,8 @@ def build(settings: Settings) -> tuple[dict[str, Any], dict[str, dict[str, bytes
         {
             **one,
             **against_scratch(matrix, one),
-            "equivalents": equivalents(matrix, one),
+            "cost": deployment(matrix, one),
+            "passes": passes_per_epoch(plan_settings(matrix), one["settings"]),
         }
         for one in find_scratch(settings, matrix)
     ]
@@ -304,6 +307,7 @@ def build(settings: Settings) -> tuple[dict[str, Any], dict[str, dict[str, bytes
         },
         "worth": worth,
         "scratch": scratch,
+        "paper_passes": PAPER_PASSES,
         "compute": compute(matrix),
         "rows": matrix.plan["rows"],
         "missing": matrix.missing,

@@ -1,4 +1,4 @@
-"""Statistics over the result files of tables.py and from_scratch.py.
+"""What the result files of tables.py and from_scratch.py say.
 
 Shapes: ``n`` architectures; an architecture is named by its operations' six digits.
 """
@@ -7,11 +7,13 @@ import csv
 import dataclasses
 import json
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from scipy import stats
+
+from evidence import power
 
 PAPER_TABLES = pathlib.Path(__file__).parent / "data" / "paper_tables.csv"
 METHOD = "kshot_hypernet"
@@ -155,41 +157,88 @@ def mean_accuracy(runs: Sequence[Run], archs: Sequence[str]) -> np.ndarray:
     return np.array([[run.more[arch] for arch in archs] for run in runs]).mean(axis=0)
 
 
-def compare(matrix: Matrix, variant: str, reference: str) -> dict[str, Any] | None:
-    """Compare a variant with another over the seeds that both have.
+def compare(
+    matrix: Matrix, variant: str, reference: str, pooled: Collection[str] = ()
+) -> dict[str, Any] | None:
+    """Compare a variant with another.
+
+    Args:
+        matrix: The matrix.
+        variant: What is compared.
+        reference: With what.
+        pooled: Variants over whose seeds the deviation is pooled, those of a table;
+            both of the above in any case.
 
     Returns:
-        None if they have none in common or are the same, else `seeds`,
-        `over_architectures` (each architecture's mean over seeds is one pair),
-        `over_seeds` (each seed's average is one pair; None for one seed), both of
-        `keras_khyper.evaluation.paired_comparison`, `average`, `maximum` and
-        `kendall_tau` (the differences' `spread`) and `verdict`.
+        None if a variant has no run or they are the same, else `over_seeds`, of
+        `evidence.power.difference` over each seed's average; `maximum` and
+        `kendall_tau`, differences of means; `seeds`, which both have, and over these
+        `average`, the `spread` of the differences, and `over_architectures`, of
+        `keras_khyper.evaluation.paired_comparison` (each architecture's mean is one
+        pair; None without a common seed); `verdict`.
     """
     import keras_khyper as kk
 
-    ours, theirs = matrix.of(variant, reference), matrix.of(reference, variant)
-    if not ours or variant == reference:
+    if variant == reference:
         return None
-    seeds = [run.seed for run in ours]
-    archs = list(ours[0].accuracy)
-    a, b = (
-        np.array([run.result["subnets"]["average"] for run in runs])
-        for runs in (ours, theirs)
-    )
-    over_seeds = None
-    if len(seeds) > 1:
-        over_seeds = kk.evaluation.paired_comparison(a, b)
+    ours, theirs = matrix.of(variant), matrix.of(reference)
+    if not ours or not theirs:
+        return None
+    rows = [averages(matrix, name) for name in {*pooled, variant, reference}]
+    a, b = averages(matrix, variant), averages(matrix, reference)
+    over_seeds = power.difference(a, b, power.pool(rows))
+    both = matrix.of(variant, reference), matrix.of(reference, variant)
+    over_architectures = None
+    if both[0]:
+        archs = list(both[0][0].accuracy)
+        over_architectures = kk.evaluation.paired_comparison(
+            *(mean_accuracy(runs, archs) for runs in both)
+        )
     return {
-        "seeds": seeds,
-        "over_architectures": kk.evaluation.paired_comparison(
-            mean_accuracy(ours, archs), mean_accuracy(theirs, archs)
-        ),
+        "seeds": [run.seed for run in both[0]],
+        "over_architectures": over_architectures,
         "over_seeds": over_seeds,
-        "average": _difference(ours, theirs, "average"),
-        "maximum": _difference(ours, theirs, "maximum"),
-        "kendall_tau": _difference(ours, theirs, "kendall_tau"),
-        "verdict": verdict((a - b).tolist(), over_seeds),
+        "average": _difference(*both, "average"),
+        "maximum": _mean_difference(ours, theirs, "maximum"),
+        "kendall_tau": _mean_difference(ours, theirs, "kendall_tau"),
+        "verdict": verdict(float(np.mean(a) - np.mean(b)), over_seeds),
     }
+
+
+def averages(matrix: Matrix, variant: str) -> list[float]:
+    """Return the average accuracy of each of a variant's runs."""
+    return [run.result["subnets"]["average"] for run in matrix.of(variant)]
+
+
+def smallest_difference(
+    matrix: Matrix, variants: Collection[str], seeds: int
+) -> dict[str, Any] | None:
+    """Return what a table could have shown with so many seeds a row.
+
+    Returns:
+        `deviation` of seeds and its degrees of `freedom`, pooled over the variants,
+        `seeds` and `difference`, found with 80% power; None where no row has two.
+    """
+    noise = power.pool(averages(matrix, variant) for variant in variants)
+    if noise is None:
+        return None
+    return {
+        "deviation": noise.deviation,
+        "freedom": noise.freedom,
+        "seeds": seeds,
+        "difference": power.smallest_difference(noise, seeds, seeds),
+    }
+
+
+def _mean_difference(
+    ours: Sequence[Run], theirs: Sequence[Run], key: str
+) -> float | None:
+    values = [
+        [run.result["subnets"].get(key) for run in runs] for runs in (ours, theirs)
+    ]
+    if any(None in row for row in values):
+        return None
+    return float(np.mean(values[0]) - np.mean(values[1]))
 
 
 def _difference(
@@ -202,21 +251,27 @@ def _difference(
     return spread(a - b for a, b in pairs if None not in (a, b))
 
 
-def verdict(differences: Sequence[float], over_seeds: dict[str, Any] | None) -> str:
-    """Say what the differences of averages, one for each seed, amount to."""
-    signs = {np.sign(difference) for difference in differences}
-    if len(signs) > 1 or 0.0 in signs:
-        return "no consistent difference: seeds disagree"
-    word = "better" if signs == {1.0} else "worse"
+def verdict(difference: float, over_seeds: dict[str, Any] | None) -> str:
+    """Say what a difference of averages amounts to.
+
+    Args:
+        difference: Of the means over seeds.
+        over_seeds: Of `evidence.power.difference`; None where a row has one seed.
+    """
+    word = "better" if difference > 0 else "worse"
     if over_seeds is None:
-        return f"{word} with the one seed run so far"
+        return f"{word} with one seed, which shows nothing"
     low, high = over_seeds["interval"]
+    smallest = over_seeds["smallest"]
+    if low <= 0 <= high:
+        return (
+            "not shown: the 95% interval includes 0; a difference of "
+            f"{smallest:.1f} points would be found with 80% probability"
+        )
+    low, high = over_seeds["welch_interval"]
     if low > 0 or high < 0:
-        return f"{word}: the 95% interval over {len(differences)} seeds excludes 0"
-    return (
-        f"{word} with each of {len(differences)} seeds, but their 95% interval "
-        "includes 0"
-    )
+        return f"{word}: the pooled and Welch's 95% interval exclude 0"
+    return f"{word}: the pooled 95% interval excludes 0, Welch's includes it"
 
 
 def best_by_rank(runs: Sequence[Run]) -> np.ndarray:

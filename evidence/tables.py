@@ -4,15 +4,15 @@
     python -m evidence.tables --base two-core --data-dir DIR --table TABLE --parallel 2
     python -m evidence.tables --base two-core --dry-run       # the commands, in order
     python -m evidence.tables --base paper --data-dir DIR --table TABLE
-    python -m evidence.tables --base two-core --data-dir DIR --table TABLE --only beyond
+    python -m evidence.tables --base cifar100 --data-dir DIR --table TABLE --only step
 
-Table 2 (weight sharing, K-shot, Kshot-Hypernet), Table 3 (distillation), Figure 7
-(sampler) with three seeds, then Table 6 (rank without shots) and Table 7 (shots) with
-one; Tables 1 and 4 and Figure 6 need no runs of their own. `--only beyond` runs
-attempts to do better than the paper, `--only length` four times the epochs, with one
-seed; `--only step` how far weights move, `--only controls` learning rates and the paper
-to the letter, with all seeds. A row is one call of
-nas_bench_201.py in a process of its own; its command is printed and kept in
+Table 2 (weight sharing, K-shot, Kshot-Hypernet), Table 3 (distillation) and Figure 7
+(sampler), five seeds a row; Tables 1 and 4 and Figure 6 need no runs of their own. By
+name only: Table 6 (rank without shots), Table 7 (shots), `step` (how far weights move),
+`conditioning` (kernels that differ by architecture from the start), `no_distillation`,
+`controls` (learning rates; the paper to the letter). Regimes are presets: `two-core`;
+`saturated`, 5,000 training images for 200 epochs; `cifar100`. A row is one call of
+recipes/nas_bench_201.py in a process of its own; its command is printed and kept in
 matrix.json, so that it runs again alone. Rows that several tables need run once. All
 evaluate the same random architectures. Stop and start again as you like: finished rows
 are skipped, a killed one goes on where it was. `report.py` makes the page.
@@ -64,15 +64,16 @@ class Settings:
     extra_archs: pathlib.Path | None = None
     """Text file that names more architectures to evaluate in every row, for instance
     the result file of those that were trained from scratch (Figure 6)."""
-    num_archs: int = 1000
-    """Random architectures, the same ones in every row."""
+    num_archs: int = 200
+    """Random architectures, the same ones in every row; seeds differ by more than a
+    larger sample would."""
     archs_seed: int = 0
     """Seed of their draw."""
-    seeds: int = 3
-    """Seeds of generator, distillation and sampler; the other tables have one."""
+    seeds: int = 5
+    """Seeds of each row."""
     only: tuple[str, ...] = ()
-    """Tables to run: table_2, table_3, figure_7, table_6, table_7, which are all that
-    run if empty, or no_distillation, length, step, controls, beyond."""
+    """Tables to run: table_2, table_3, figure_7, which are all that run if empty, or
+    table_6, table_7, no_distillation, step, conditioning, controls."""
     overrides: tuple[str, ...] = ()
     """FIELD=VALUE of nas_bench_201.py's settings, for every row."""
     parallel: int = 1

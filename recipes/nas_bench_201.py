@@ -110,22 +110,35 @@ def changeable(settings: Settings) -> tuple[str, ...]:
     return (*names, *nested, "runs", "output")
 
 
+TWO_CORE = Settings(
+    image_size=16,
+    channels=8,
+    num_cells=1,
+    rank=16,
+    epochs=10,
+    batch_size=128,
+    learning_rate=0.1,
+    replicas=1,
+    num_archs=1000,
+    archs_seed=0,
+    name="nas_bench_201_two_core",
+)
 PRESETS = {
     "paper": ("The paper's appendix A.1.", Settings()),
     "two-core": (
         "Half an hour on a CPU core: the protocol of the tables in results.",
-        Settings(
-            image_size=16,
-            channels=8,
-            num_cells=1,
-            rank=16,
-            epochs=10,
-            batch_size=128,
-            learning_rate=0.1,
-            replicas=1,
-            num_archs=1000,
-            archs_seed=0,
-            name="nas_bench_201_two_core",
+        TWO_CORE,
+    ),
+    "saturated": (
+        "As two-core, 200 epochs on 5,000 training images, which it can memorize.",
+        dataclasses.replace(
+            TWO_CORE, train_size=5000, epochs=200, name="nas_bench_201_saturated"
+        ),
+    ),
+    "cifar100": (
+        "As two-core on CIFAR-100, the data set of the paper's ablations.",
+        dataclasses.replace(
+            TWO_CORE, data="cifar100", name="nas_bench_201_cifar100_two_core"
         ),
     ),
     "reduced": (

@@ -17,7 +17,7 @@ pytest.importorskip("tyro")
 pytest.importorskip("jinja2")
 image = pytest.importorskip("matplotlib.image")
 
-from evidence import figures, report, statistics, tables  # noqa: E402
+from evidence import figures, power, report, statistics, tables  # noqa: E402
 
 SPACE = kk.spaces.NASBench201()
 NUM = 30
@@ -27,14 +27,14 @@ FINISHED = {  # the rows that have results: variant -> seeds
     "shared": (0, 1),
     "fairnas": (0, 1, 2),
     "shots_1": (0,),
-    "residual": (0,),
+    "centered": (0,),
 }
 LEVEL = {
     "kshot_hypernet": 62.0,
     "shared": 60.5,
     "fairnas": 61.8,
     "shots_1": 61.0,
-    "residual": 63.0,
+    "centered": 63.0,
 }
 
 
@@ -97,8 +97,10 @@ class Files:
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     root = tmp_path_factory.mktemp("results")
-    settings = tables.Settings(base="smoke", num_archs=NUM, output=root, runs=root)
-    every = ("table_2", "figure_7", "table_7", "beyond")
+    settings = tables.Settings(
+        base="smoke", num_archs=NUM, seeds=3, output=root, runs=root
+    )
+    every = ("table_2", "figure_7", "table_7", "conditioning")
     matrix, rows = tables.plan(dataclasses.replace(settings, only=every))
     folder = root / "smoke"
     folder.mkdir()
@@ -230,15 +232,27 @@ def test_table_2(files, page):
 
 def test_effects_over_seeds(files, page):
     row = page.rows("effects-table")["Kshot-Hypernet − weight sharing"]
-    a = averages(files, "kshot_hypernet", (0, 1))
+    a = averages(files, "kshot_hypernet", (0, 1, 2))
     b = averages(files, "shared", (0, 1))
-    test = stats.ttest_rel(a, b)
-    low, high = test.confidence_interval()
+    # K-shot has no runs, so that the two are all whose seeds can be pooled.
+    tests = [stats.ttest_ind(a, b, equal_var=equal) for equal in (True, False)]
+    pooled, welch = (
+        f"[{low:+.2f}, {high:+.2f}]"
+        for low, high in (test.confidence_interval() for test in tests)
+    )
     assert row[0] == "+7.62"  # 60.66 - 53.04
-    assert row[1] == f"{(a - b).mean():+.2f} [{low:+.2f}, {high:+.2f}]"
-    assert row[2] == f"{test.pvalue:.3f}"
-    assert "better" in row[4]
+    assert row[1:3] == [f"{a.mean() - b.mean():+.2f} {pooled}", welch]
+    squares = ((a - a.mean()) ** 2).sum() + ((b - b.mean()) ** 2).sum()
+    noise = power.SeedNoise(math.sqrt(squares / 3), 3)
+    assert row[3] == f"{power.smallest_difference(noise, 3, 2):.2f}"
+    assert row[4] == f"{tops(files, 'kshot_hypernet') - tops(files, 'shared'):+.2f}"
+    assert f"Seeds of a row differ by {noise.deviation:.2f} points" in page.text
     assert "w/ KD − w/o KD" not in page.rows("effects-table")
+
+
+def tops(files, variant):
+    """Mean over seeds of the best subnet."""
+    return np.mean([files.accuracy[variant, s][:NUM].max() for s in FINISHED[variant]])
 
 
 def test_comparison_over_architectures(files):
@@ -269,17 +283,16 @@ def test_one_seed_has_no_spread(files, page):
     assert found["over_seeds"] is None and "one seed" in found["verdict"]
 
 
-def test_beyond_the_paper(files, page):
-    head, first, *_ = page.tables["beyond-table"]
+def test_what_is_not_the_papers(files, page):
+    head, first, *_ = page.tables["conditioning-table"]
     # The paper has no such table.
     assert head == ["", "Here: average", "maximum", "tau", "seeds"]
-    assert first[0] == "Kshot-Hypernet"
-    accuracy = files.accuracy["residual", 0][:NUM]
+    assert first[0] == "weight sharing"
+    accuracy = files.accuracy["centered", 0][:NUM]
     tau = stats.kendalltau(accuracy, files.benchmark)[0]
-    rows = page.rows("beyond-table")
+    rows = page.rows("conditioning-table")
     expected = [f"{accuracy.mean():.2f}", f"{accuracy.max():.2f}", f"{tau:.3f}", "1"]
-    assert rows["residual"] == expected
-    assert rows["two fair sets"] == [*["missing"] * 3, "0"]
+    assert rows["Kshot-Hypernet, centered"] == expected
 
 
 def test_table_4(files, page, made):
@@ -346,7 +359,15 @@ def test_figure_6(files, page):
     assert best["difference"] == pytest.approx((ours[NUM:] - [64.5, 65.5]).mean())
     assert "1 of its architectures were not evaluated" in page.text
     # 7,200 CPU seconds of a supernet against 2,800 of fourteen networks.
-    assert "the CPU time of 36.0 of these networks" in " ".join(page.text.split())
+    words = " ".join(page.text.split())
+    assert "that of 36.0 of these networks" in words
+    # Two epochs of five subnets a step, against networks of two epochs.
+    assert "spends 5.0 of them for each epoch" in words
+    subnet = 1800 / (NUM + 2)
+    costs = page.rows("cost-0")
+    supernet = f"{(7200 + 10 * subnet) / 3600:.1f} h"
+    assert costs["10"] == [supernet, f"{2000 / 60:.1f} min"]
+    assert f"From {math.ceil(7200 / (200 - subnet))} networks on" in words
 
 
 def test_ceiling(files, page):
@@ -491,19 +512,23 @@ def test_a_folder_without_a_matrix(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("differences", "interval", "words"),
+    ("difference", "interval", "welch", "words"),
     [
-        ([0.5, 0.6, 0.4], [0.2, 0.8], "better: the 95% interval over 3 seeds"),
-        ([0.5, 0.6, 0.1], [-0.2, 1.0], "better with each of 3 seeds, but"),
-        ([-0.5, -0.6], [-1.0, -0.1], "worse: the 95% interval over 2 seeds"),
-        ([0.5, -0.1], [-1.0, 1.0], "seeds disagree"),
-        ([0.5, 0.0], [-1.0, 1.0], "seeds disagree"),
-        ([-0.3], None, "worse with the one seed"),
+        (0.5, [0.2, 0.8], [0.1, 0.9], "better: the pooled and Welch's 95% interval"),
+        (0.5, [0.2, 0.8], [-0.1, 1.1], "better: the pooled 95% interval excludes 0, W"),
+        (-0.5, [-1.0, -0.1], [-1, -0.1], "worse: the pooled and Welch's"),
+        (
+            0.5,
+            [-1.0, 1.0],
+            [0.1, 0.9],
+            "not shown: the 95% interval includes 0",
+        ),
+        (-0.3, None, None, "worse with one seed, which shows nothing"),
     ],
 )
-def test_verdicts(differences, interval, words):
-    over = None if interval is None else {"interval": interval}
-    assert words in statistics.verdict(differences, over)
+def test_verdicts(difference, interval, welch, words):
+    over = {"interval": interval, "welch_interval": welch, "smallest": 1.5}
+    assert words in statistics.verdict(difference, over if interval else None)
 
 
 def test_numbers_in_words():

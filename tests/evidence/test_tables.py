@@ -20,6 +20,8 @@ from keras_khyper import experiments  # noqa: E402
 from recipes import nas_bench_201  # noqa: E402
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+PAPERS = ("table_2", "table_3", "figure_7", "table_6", "table_7")
+OTHERS = ("no_distillation", "step", "conditioning", "controls")
 # What stands for nas_bench_201.py: says who it is, fails or sleeps if told.
 FAKE = """
     import json, os, pathlib, sys, time
@@ -72,12 +74,12 @@ def rows_of(base, **options):
 
 def test_no_row_is_there_twice_and_all_the_papers_are():
     base = plans.base_settings("paper", {})
-    rows = rows_of(base)
+    rows = rows_of(base, only=PAPERS)
     same = [
         dataclasses.replace(row.settings, name="", seed=0).__repr__() + str(row.seed)
         for row in rows
     ]
-    assert len(set(same)) == len(rows) == 5 * 3 + 3 + 3
+    assert len(set(same)) == len(rows) == 3 * (5 + 3 + 3)
     assert len({row.name for row in rows}) == len(rows)
     settings = [row.settings for row in rows if row.seed == 0]
     found = {
@@ -96,47 +98,65 @@ def test_no_row_is_there_twice_and_all_the_papers_are():
     assert method.tables == ("table_2", "table_3", "figure_7", "table_7")
 
 
-def test_order_first_seed_first_then_the_tables_of_one_seed():
+def test_order_one_seed_after_the_other():
     rows = rows_of(plans.base_settings("paper", {}))
-    assert rows[0].name == "kshot_hypernet_seed0"
-    assert [row.seed for row in rows] == [0] * 5 + [1] * 5 + [2] * 5 + [0] * 6
-    assert {table for row in rows[15:] for table in row.tables} == {
-        "table_6",
-        "table_7",
+    assert [row.seed for row in rows] == [0] * 5 + [1] * 5 + [2] * 5
+    assert {row.name for row in rows[::5]} == {
+        f"kshot_hypernet_seed{seed}" for seed in range(3)
     }
 
 
-def test_what_goes_beyond_the_paper_runs_only_by_name(settings):
-    base = plans.base_settings("paper", {})
-    rows = rows_of(base, only=("beyond",))
-    assert rows[0].name == "kshot_hypernet_seed0" and rows[0].tables == ("beyond",)
-    assert {row.seed for row in rows} == {0}
-    changes = []
-    for row in rows[1:]:
-        plain = dataclasses.replace(row.settings, name=base.name)
-        own = dataclasses.asdict(plain).items() - dataclasses.asdict(base).items()
-        # A faster encoder is tried for the residual generator, too.
-        residual = dict(own).get("generator") == "residual_kshot_hypernet"
-        assert len(own) == 1 or residual
-        changes += [key for key, _ in own]
-    assert set(changes) == {
-        "distillation_temperature",
-        "distillation_weight",
-        "encoder_multiplier",
-        "fair_sets",
-        "generator",
-        "learning_rate",
-        "sampling_temperature",
-    }
+def test_what_is_not_in_the_papers_main_tables_runs_only_by_name(settings):
     matrix, default = tables.plan(settings)
-    names = {row.name for row in rows[1:]}
-    assert not names.intersection(row.name for row in default)
+    assert len(default) == 5 * 5
+    names = {row.name for row in rows_of(plans.base_settings("smoke", {}), only=OTHERS)}
+    assert names - {row.name for row in default}
     assert names < {row["name"] for row in matrix["rows"]}
+    assert {table["key"] for table in matrix["tables"]} == {*PAPERS, *OTHERS}
+
+
+def test_controls_are_learning_rates_and_the_paper_to_the_letter():
+    base = plans.base_settings("two-core", {})
+    rows = rows_of(base, only=("controls",), seeds=1)
+    changed = {
+        row.variant: {
+            key: value
+            for key, value in dataclasses.asdict(row.settings).items()
+            if value != getattr(base, key) and key != "name"
+        }
+        for row in rows
+    }
+    assert changed == {
+        "shared": {"generator": "shared"},
+        "shared_rate_half": {"generator": "shared", "learning_rate": 0.05},
+        "shared_rate_double": {"generator": "shared", "learning_rate": 0.2},
+        "literal": {
+            "scaling": "literal",
+            "encoder_multiplier": 1.0,
+            "gradient_scaling": "sum",
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("regime", "expected"),
+    [
+        ("saturated", {"train_size": 5000, "epochs": 200}),
+        ("cifar100", {"data": "cifar100"}),
+    ],
+)
+def test_regimes_are_two_core_but_for_what_they_say(regime, expected):
+    one, other = (
+        dataclasses.asdict(nas_bench_201.PRESETS[name][1])
+        for name in (regime, "two-core")
+    )
+    changed = {key: one[key] for key in one if one[key] != other[key]}
+    assert changed.pop("name") and changed == expected
 
 
 def test_ranks_and_shots_scale_with_the_base():
     base = plans.base_settings("smoke", {"rank": 16, "num_shots": 2})
-    rows = rows_of(base, only=("table_6", "table_7"))
+    rows = rows_of(base, only=("table_6", "table_7"), seeds=1)
     ranks = [row.settings.rank for row in rows if row.settings.generator == "hypernet"]
     assert sorted(ranks) == [4, 8, 16]
     # An eighth and a quarter of two shots are both one: one run.
@@ -147,7 +167,7 @@ def test_ranks_and_shots_scale_with_the_base():
 def test_every_command_gives_back_its_settings(settings):
     chosen = dataclasses.replace(settings, data_dir=REPOSITORY)
     matrix, rows = tables.plan(chosen)
-    for row in (*rows, *tables.plan(dataclasses.replace(chosen, only=("beyond",)))[1]):
+    for row in (*rows, *tables.plan(dataclasses.replace(chosen, only=OTHERS))[1]):
         parsed = tyro.extras.overridable_config_cli(
             nas_bench_201.PRESETS, args=plans.arguments("smoke", row.settings)
         )
@@ -257,11 +277,11 @@ def test_results_without_wanted_architectures_are_not_finished(settings, fake):
 def test_results_with_fewer_random_architectures_are_not_finished(settings, fake):
     chosen = dataclasses.replace(settings, only=("table_3",), seeds=1)
     tables.main(chosen)
-    for num, finished in ((1000, True), (1001, False)):
+    for num, finished in ((200, True), (201, False)):
         row = tables.plan(dataclasses.replace(chosen, num_archs=num))[1][0]
         assert tables.is_finished(row) is finished
-    fewer = tables.plan(dataclasses.replace(chosen, num_archs=999))[1][0]
-    with pytest.raises(ValueError, match=r"'num_archs': \(1000, 999\)"):
+    fewer = tables.plan(dataclasses.replace(chosen, num_archs=199))[1][0]
+    with pytest.raises(ValueError, match=r"'num_archs': \(200, 199\)"):
         tables.is_finished(fewer)
 
 
