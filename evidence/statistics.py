@@ -192,13 +192,13 @@ def compare(
     if both[0]:
         archs = list(both[0][0].accuracy)
         over_architectures = kk.evaluation.paired_comparison(
-            *(mean_accuracy(runs, archs) for runs in both)
+            mean_accuracy(both[0], archs), mean_accuracy(both[1], archs)
         )
     return {
         "seeds": [run.seed for run in both[0]],
         "over_architectures": over_architectures,
         "over_seeds": over_seeds,
-        "average": _difference(*both, "average"),
+        "average": _difference(both[0], both[1], "average"),
         "maximum": _mean_difference(ours, theirs, "maximum"),
         "kendall_tau": _mean_difference(ours, theirs, "kendall_tau"),
         "verdict": verdict(float(np.mean(a) - np.mean(b)), over_seeds),
