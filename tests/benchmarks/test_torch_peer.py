@@ -146,6 +146,7 @@ def images(x):
     return torch.from_numpy(x.transpose(0, 3, 1, 2).copy())
 
 
+@pytest.mark.one_backend
 def test_every_trained_weight_has_its_counterpart(both):
     supernet, peer = both
     pairs = paired_weights(supernet, peer)

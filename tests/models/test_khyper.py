@@ -232,6 +232,7 @@ def test_loads_where_the_package_is_not_installed(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.one_backend  # stock layers, which Keras tests on each
 def test_khyper_s_trains():
     keras.utils.set_random_seed(0)
     model = models.khyper_s(num_classes=2, input_shape=(64, 64, 3), dropout_rate=0.0)

@@ -23,20 +23,6 @@ def recipe(monkeypatch):
 
 
 @pytest.fixture
-def eagerly():
-    """Without tracing under TensorFlow: two steps do not repay it."""
-    if keras.backend.backend() != "tensorflow":
-        yield
-        return
-    import tensorflow as tf
-
-    before = tf.config.functions_run_eagerly()
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(before)
-
-
-@pytest.fixture
 def files(tmp_path):
     """ImageNet16-120 with 240 training and 240 test images, lists and a table."""
     rng = np.random.default_rng(0)

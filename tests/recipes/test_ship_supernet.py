@@ -21,7 +21,7 @@ def recipe():
 
 
 @pytest.fixture(scope="module")
-def run(recipe, tmp_path_factory):
+def run(recipe, eagerly, tmp_path_factory):
     """What a finished run leaves, with a supernet that was not trained."""
     folder = tmp_path_factory.mktemp("runs") / "digits"
     folder.mkdir()

@@ -19,7 +19,7 @@ def recipe():
 
 
 @pytest.fixture(scope="module")
-def settings(recipe, tmp_path_factory):
+def settings(recipe, eagerly, tmp_path_factory):
     """A tiny network and images; no dropout, whose state a backup does not hold."""
     folder = tmp_path_factory.mktemp("transfer")
     recipe.make_images(folder / "images")
@@ -49,7 +49,7 @@ def weights_by_name(model):
     return {weight.path: np.array(weight) for weight in model.weights}
 
 
-def test_smoke_from_folder_to_tflite(recipe, tmp_path, monkeypatch):
+def test_smoke_from_folder_to_tflite(recipe, eagerly, tmp_path, monkeypatch):
     pytest.importorskip("ai_edge_litert")
     read = []
     labelled = recipe.labelled
