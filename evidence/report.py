@@ -1,7 +1,7 @@
 """Make the page of evidence: the paper's NAS-Bench-201 tables and figures beside ours.
 
     python -m evidence.report
-    python -m evidence.report --matrix results/tables/reduced
+    python -m evidence.report --matrix results/tables/saturated
 
 Reads only result files: those of tables.py and, for Figure 6, of from_scratch.py. In
 seconds, without data or a GPU. Writes one HTML page that needs no other file, the
