@@ -1,19 +1,46 @@
-"""Images of the user's own: one folder per class."""
+"""Images of the user's own: one folder per class, in one folder or in splits."""
 
+import dataclasses
 import os
 import pathlib
-from types import ModuleType
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_khyper.checks import check_integer, check_probability
-from keras_khyper.data import arrays
+from keras_khyper.data import arrays, image_files
 from keras_khyper.data.image_data import ImageData
+from keras_khyper.data.image_task import SPLITS
 
-_SUFFIXES = frozenset(
-    {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-)
+# Names of folders -> the split that they hold.
+_SPLIT_FOLDERS = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+    "testing": "test",
+}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FolderSplits:
+    """The files and labels of a folder's three splits, and where they come from.
+
+    Attributes:
+        class_names: names of the classes, by label.
+        files: split -> its files.
+        labels: split -> `int64` array `[n]`.
+        validation_split: for result files.
+        test_split: for result files.
+    """
+
+    class_names: tuple[str, ...]
+    files: dict[str, list[pathlib.Path]]
+    labels: dict[str, npt.NDArray[np.int64]]
+    validation_split: str
+    test_split: str
 
 
 def load_image_folder(
@@ -22,22 +49,28 @@ def load_image_folder(
     validation_fraction: float = 0.1,
     test_fraction: float = 0.1,
     seed: int = 0,
+    test_path: str | os.PathLike | None = None,
 ) -> ImageData:
-    """Images from a folder with one subfolder per class.
+    """Load images from a folder with one subfolder per class into memory.
 
     The subfolders' names, sorted, are the classes; images lie anywhere inside them.
-    Hidden files and files without an image suffix (bmp, gif, jpg, jpeg, pgm, png,
-    ppm, tif, tiff, webp) are not looked at. Each image is turned upright, converted
-    to RGB, cropped to its central square and resized with antialiasing. All images
-    are held in memory: `3 * image_size ** 2` bytes each. Mean and deviation are
-    those of the training split, which is stratified like the other two.
+    A folder whose subfolders are `train` and `val` or `test` is read as those splits.
+    Hidden files and folders, `__MACOSX` and files without an image suffix (bmp, gif,
+    jpg, jpeg, pgm, png, ppm, tif, tiff, webp) are not looked at. How pixels become
+    8-bit RGB: `keras_khyper.data.image_files.open_rgb`. Each image is cropped to its
+    central square and resized with antialiasing. The images take
+    `3 * image_size ** 2` bytes each. Mean and deviation are those of the training
+    split, which is stratified like the other two.
 
     Args:
         path: the folder.
         image_size: height and width in pixels.
-        validation_fraction: share of all images that select, from 0 to below 1.
-        test_fraction: share of all images that are read once at the end.
+        validation_fraction: share of the training folder's images that select, from
+            0 to below 1; not used if there is a folder `val`.
+        test_fraction: share of them that are read once at the end; not used if there
+            is a folder `test` or `test_path`.
         seed: seed of the split.
+        test_path: another folder, with subfolders of the same names, that tests.
 
     Returns:
         An :class:`ImageData` with images `[n, image_size, image_size, 3]`.
@@ -45,7 +78,8 @@ def load_image_folder(
     Raises:
         ImportError: if Pillow is missing (extra `keras-khyper[data]`).
         ValueError: if there is no such folder, fewer than two classes, a class
-            without images, an unreadable image, or a size or fraction out of range.
+            without images, an image that cannot be read, splits with different
+            classes, or a size or fraction out of range.
 
     Example:
     ```python
@@ -56,62 +90,126 @@ def load_image_folder(
     ```
     """
     check_integer("image_size", image_size, 1)
-    check_fractions(validation_fraction, test_fraction)
-    class_names, files, labels = list_images(pathlib.Path(path))
-    sizes = [round(f * len(files)) for f in (validation_fraction, test_fraction)]
-    validation, test, train = arrays.stratified_split(labels, sizes, seed)
-    images = np.empty((len(files), image_size, image_size, 3), np.uint8)
-    for index, file in enumerate(files):
-        images[index] = _read_image(file, image_size)
-    mean, std = arrays.channel_statistics(images[train])
+    splits = split_folder(path, test_path, validation_fraction, test_fraction, seed)
+    images = {split: _read(splits.files[split], image_size) for split in SPLITS}
+    mean, std = arrays.channel_statistics(images["train"])
     return ImageData(
         name=pathlib.Path(path).resolve().name,
-        train_images=images[train],
-        train_labels=labels[train],
-        validation_images=images[validation],
-        validation_labels=labels[validation],
-        test_images=images[test],
-        test_labels=labels[test],
-        num_classes=len(class_names),
+        train_images=images["train"],
+        train_labels=splits.labels["train"],
+        validation_images=images["validation"],
+        validation_labels=splits.labels["validation"],
+        test_images=images["test"],
+        test_labels=splits.labels["test"],
+        num_classes=len(splits.class_names),
         mean=mean,
         std=std,
-        class_names=class_names,
+        class_names=splits.class_names,
+        validation_split=splits.validation_split,
+        test_split=splits.test_split,
     )
 
 
+def _read(files: list[pathlib.Path], size: int) -> npt.NDArray[np.uint8]:
+    images = np.empty((len(files), size, size, 3), np.uint8)
+    for index, file in enumerate(files):
+        images[index] = image_files.read_square(file, size)
+    return images
+
+
+def split_folder(
+    path: str | os.PathLike,
+    test_path: str | os.PathLike | None,
+    validation_fraction: float,
+    test_fraction: float,
+    seed: int,
+) -> FolderSplits:
+    """Find the images of the three splits; arguments as of `load_image_folder`."""
+    image_files.import_pillow()
+    folders = find_split_folders(pathlib.Path(path))
+    if test_path is not None:
+        if "test" in folders:
+            raise ValueError(
+                "Give either a test_path or a folder with the split test inside. "
+                f"Received: test_path={test_path}, path={path} with {folders['test']}"
+            )
+        folders["test"] = pathlib.Path(test_path)
+    if "validation" in folders:
+        validation_fraction = 0.0
+    if "test" in folders:
+        test_fraction = 0.0
+    check_fractions(validation_fraction, test_fraction)
+    class_names, files, labels = list_images(folders["train"])
+    sizes = [round(f * len(files)) for f in (validation_fraction, test_fraction)]
+    parts = arrays.stratified_split(labels, sizes, seed)
+    found = {
+        split: ([files[i] for i in positions], labels[positions])
+        for split, positions in zip(("validation", "test", "train"), parts, strict=True)
+    }
+    origin = {"validation": "held out of training", "test": "held out of training"}
+    for split in folders.keys() - {"train"}:
+        names, split_files, split_labels = list_images(folders[split])
+        found[split] = split_files, split_labels
+        if names != class_names:
+            raise ValueError(
+                "All splits must hold the same classes. Received: "
+                f"{folders['train']}, {folders[split]}, differing in "
+                f"{sorted(set(names) ^ set(class_names))}"
+            )
+        origin[split] = f"all images of {folders[split].name}"
+    return FolderSplits(
+        class_names,
+        {split: list(found[split][0]) for split in SPLITS},
+        {split: np.asarray(found[split][1], np.int64) for split in SPLITS},
+        origin["validation"],
+        origin["test"],
+    )
+
+
+def find_split_folders(path: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Return split -> folder; the folder itself trains if it is not laid out so.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        ValueError: if there is no such folder, two folders are one split, or splits
+            lie beside other folders.
+    """
+    if not path.is_dir():
+        raise ValueError(f"There is no such folder. Received: path={path}")
+    names = [folder.name for folder in _subfolders(path)]
+    splits = [_SPLIT_FOLDERS.get(name.lower()) for name in names]
+    known = [split for split in splits if split is not None]
+    if "train" not in known or len(set(known)) < 2:
+        return {"train": path}
+    if None in splits or len(known) != len(set(known)):
+        raise ValueError(
+            "A folder must hold either one subfolder per class, or one per split: "
+            "train, val, test. Give the folder of one split, or remove the others. "
+            f"Received: path={path} with {names}"
+        )
+    return {split: path / name for split, name in zip(known, names, strict=True)}
+
+
 def check_fractions(validation_fraction: float, test_fraction: float) -> None:
-    """Raise ValueError unless both are shares that leave training images."""
-    check_probability("validation_fraction", validation_fraction)
-    check_probability("test_fraction", test_fraction)
-    if validation_fraction + test_fraction >= 1:
+    """Raise an error unless both are shares that leave training images."""
+    validation = check_probability("validation_fraction", validation_fraction)
+    test = check_probability("test_fraction", test_fraction)
+    if validation + test >= 1:
         raise ValueError(
             "Fractions must leave training images. Received: "
             f"validation_fraction={validation_fraction}, test_fraction={test_fraction}"
         )
 
 
-def import_pillow() -> tuple[ModuleType, ModuleType]:
-    """Return `PIL.Image` and `PIL.ImageOps`, or raise ImportError."""
-    try:
-        from PIL import Image, ImageOps
-    except ImportError as error:
-        raise ImportError(
-            "Reading image files needs Pillow: pip install 'keras-khyper[data]'"
-        ) from error
-    return Image, ImageOps
-
-
 def list_images(
     path: pathlib.Path,
-) -> tuple[tuple[str, ...], list[pathlib.Path], np.ndarray]:
+) -> tuple[tuple[str, ...], list[pathlib.Path], npt.NDArray[np.int64]]:
     """Return the class names, all image files in a fixed order, and their labels."""
     if not path.is_dir():
         raise ValueError(f"There is no such folder. Received: path={path}")
-    folders = sorted(
-        child
-        for child in path.iterdir()
-        if child.is_dir() and not child.name.startswith(".")
-    )
+    folders = _subfolders(path)
     if len(folders) < 2:
         raise ValueError(
             "The folder must hold one subfolder for each of at least two classes. "
@@ -120,43 +218,13 @@ def list_images(
     files: list[pathlib.Path] = []
     labels: list[int] = []
     for label, folder in enumerate(folders):
-        found = sorted(file for file in folder.rglob("*") if _is_image(file))
-        if not found:
-            raise ValueError(
-                "Every class folder must hold images with one of the suffixes "
-                f"{sorted(_SUFFIXES)}. Received: class folder={folder}"
-            )
+        found = image_files.find_images(folder)
         files += found
         labels += [label] * len(found)
     names = tuple(folder.name for folder in folders)
     return names, files, np.asarray(labels, np.int64)
 
 
-def _is_image(file: pathlib.Path) -> bool:
-    hidden = file.name.startswith(".")
-    return not hidden and file.suffix.lower() in _SUFFIXES and file.is_file()
-
-
-def open_upright(file: pathlib.Path) -> Any:
-    """Read an image file as an upright RGB image of Pillow.
-
-    Raises:
-        ImportError: if Pillow is missing.
-        ValueError: if the file cannot be read.
-    """
-    image_module, image_ops = import_pillow()
-    try:
-        with image_module.open(file) as image:
-            # Cameras store the sensor's orientation and leave turning to the reader.
-            return image_ops.exif_transpose(image).convert("RGB")
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(
-            f"This image cannot be read ({error}). Received: file={file}"
-        ) from error
-
-
-def _read_image(file: pathlib.Path, size: int) -> np.ndarray:
-    image_module, image_ops = import_pillow()
-    # Pillow's bilinear filter covers the whole source area when it shrinks.
-    bilinear = image_module.Resampling.BILINEAR
-    return np.asarray(image_ops.fit(open_upright(file), (size, size), bilinear))
+def _subfolders(path: pathlib.Path) -> list[pathlib.Path]:
+    children = (child for child in path.iterdir() if child.is_dir())
+    return sorted(child for child in children if not image_files.is_hidden(child.name))

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_khyper.checks import check_integer
-from keras_khyper.data import arrays, image_folder
+from keras_khyper.data import image_files, image_folder
 from keras_khyper.data.image_stream import ImageStream
 from keras_khyper.data.imagenet_augmentation import ImageNetAugmentation
 from keras_khyper.data.tensorflow_import import import_tensorflow, prepared_builder
@@ -238,48 +238,26 @@ def stream_image_folder(
     stream = data.stream_image_folder("imagenet/train", "imagenet/val")
     ```
     """
-    if test_path is not None:
-        test_fraction = 0.0
-    image_folder.check_fractions(validation_fraction, test_fraction)
-    image_folder.import_pillow()
-    path = pathlib.Path(path)
-    class_names, files, labels = image_folder.list_images(path)
-    sizes = [round(f * len(files)) for f in (validation_fraction, test_fraction)]
-    validation, test, train = arrays.stratified_split(labels, sizes, seed)
-    test_source, test_split = _pick(files, labels, test), "held out of training"
-    if test_path is not None:
-        test_path = pathlib.Path(test_path)
-        test_names, test_files, test_labels = image_folder.list_images(test_path)
-        if test_names != class_names:
-            differing = sorted(set(test_names) ^ set(class_names))
-            raise ValueError(
-                "Both folders must hold the same classes. Received: "
-                f"path={path}, test_path={test_path}, differing in {differing}"
-            )
-        test_source = FolderSource(test_files, test_labels)
-        test_split = f"all images of {test_path.name}"
-    return ImageStream(
-        name=path.resolve().name,
-        train=_pick(files, labels, train),
-        validation=_pick(files, labels, validation),
-        test=test_source,
-        class_names=class_names,
-        augmentation=augmentation or ImageNetAugmentation(),
-        test_split=test_split,
+    splits = image_folder.split_folder(
+        path, test_path, validation_fraction, test_fraction, seed
     )
-
-
-def _pick(
-    files: list[pathlib.Path],
-    labels: npt.NDArray[np.int64],
-    positions: npt.NDArray[np.int64],
-) -> FolderSource:
-    return FolderSource([files[i] for i in positions], labels[positions])
+    return ImageStream(
+        name=pathlib.Path(path).resolve().name,
+        train=FolderSource(splits.files["train"], splits.labels["train"]),
+        validation=FolderSource(
+            splits.files["validation"], splits.labels["validation"]
+        ),
+        test=FolderSource(splits.files["test"], splits.labels["test"]),
+        class_names=splits.class_names,
+        augmentation=augmentation or ImageNetAugmentation(),
+        validation_split=splits.validation_split,
+        test_split=splits.test_split,
+    )
 
 
 def _read_file(path: Any) -> npt.NDArray[np.uint8]:
     name = np.asarray(path, object).item()  # bytes, or an array of them when eager
-    return np.array(image_folder.open_upright(pathlib.Path(os.fsdecode(name))))
+    return np.array(image_files.open_rgb(os.fsdecode(name)))
 
 
 def _permutation(tf: Any, num: int, seed: Any) -> Any:

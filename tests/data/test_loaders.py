@@ -354,3 +354,154 @@ def test_missing_pillow_names_the_extra(folder, monkeypatch):
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(ValueError, match="'cifar10'.*'mnist_5k'.*name='imagenet'"):
         data.load("imagenet")
+
+
+def save_picture(folder, name, picture, **options):
+    """One class folder with one picture; another class so that there are two."""
+    image_module = pytest.importorskip("PIL.Image")
+    for label in ("a", "b"):
+        (folder / label).mkdir(parents=True, exist_ok=True)
+    image_module.new("RGB", (4, 4), (1, 2, 3)).save(folder / "b" / "0.png")
+    picture.save(folder / "a" / name, **options)
+    return folder
+
+
+def pixel(folder):
+    """The color of the one picture of class `a`."""
+    loaded = data.load_image_folder(folder, 4, 0.0, 0.0)
+    return tuple(loaded.train_images[loaded.train_labels == 0][0, 1, 1].tolist())
+
+
+# Format, mode, color as stored, and what an eye sees on a white page.
+COLORS = [
+    ("png", "RGB", (10, 200, 30), (10, 200, 30)),
+    ("png", "RGBA", (10, 200, 30, 0), (255, 255, 255)),
+    ("png", "RGBA", (10, 200, 30, 51), (206, 244, 210)),  # a fifth of the color
+    ("png", "LA", (0, 0), (255, 255, 255)),
+    ("png", "L", 77, (77, 77, 77)),
+    ("png", "1", 1, (255, 255, 255)),
+    ("png", "I;16", 257 * 100, (100, 100, 100)),
+    ("png", "I;16", 65535, (255, 255, 255)),
+    ("tiff", "I;16", 128, (0, 0, 0)),
+    ("tiff", "CMYK", (255, 0, 0, 0), (0, 255, 255)),
+]
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize(("suffix", "mode", "stored", "seen"), COLORS)
+def test_every_kind_of_pixel_becomes_what_an_eye_sees(
+    tmp_path, suffix, mode, stored, seen
+):
+    image_module = pytest.importorskip("PIL.Image")
+    picture = image_module.new(mode, (4, 4), stored)
+    folder = save_picture(tmp_path, f"0.{suffix}", picture)
+    assert np.abs(np.subtract(pixel(folder), seen)).max() <= 1
+
+
+@pytest.mark.one_backend
+def test_the_hidden_color_of_a_palette_is_not_seen(tmp_path):
+    image_module = pytest.importorskip("PIL.Image")
+    picture = image_module.new("P", (4, 4), 1)
+    picture.putpalette([0, 0, 0, 200, 0, 0])
+    assert pixel(save_picture(tmp_path, "0.png", picture)) == (200, 0, 0)
+    save_picture(tmp_path, "0.png", picture, transparency=1)
+    assert pixel(tmp_path) == (255, 255, 255)
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("mode", ["F", "I"])
+def test_pixels_without_a_known_scale_are_refused(tmp_path, mode):
+    image_module = pytest.importorskip("PIL.Image")
+    picture = image_module.new(mode, (4, 4), 1)
+    folder = save_picture(tmp_path, "depth.tiff", picture)
+    with pytest.raises(ValueError, match=r"scale is not known.*depth\.tiff"):
+        pixel(folder)
+
+
+@pytest.mark.one_backend
+def test_images_that_are_not_read_are_refused_by_name(folder):
+    (folder / "red" / "IMG_1.HEIC").write_bytes(b"apple")
+    with pytest.raises(ValueError, match=r"convert them to JPEG.*IMG_1\.HEIC"):
+        data.load_image_folder(folder, 8)
+
+
+@pytest.mark.one_backend
+def test_an_image_that_would_fill_the_memory_is_named(folder, monkeypatch):
+    image_module = pytest.importorskip("PIL.Image")
+    image_module.new("1", (300, 300)).save(folder / "red" / "scan.png")
+    monkeypatch.setattr(image_module, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(ValueError, match=r"MAX_IMAGE_PIXELS.*scan\.png"):
+        data.load_image_folder(folder, 8)
+
+
+@pytest.mark.one_backend
+def test_hidden_folders_are_no_data(folder):
+    before = data.load_image_folder(folder, 8, 0.0, 0.0)
+    for hidden in (".ipynb_checkpoints", "__MACOSX", "deep/.cache"):
+        copy = folder / "red" / hidden
+        copy.mkdir(parents=True)
+        (copy / "0.png").write_bytes((folder / "red" / "0.png").read_bytes())
+    (folder / "__MACOSX").mkdir()
+    after = data.load_image_folder(folder, 8, 0.0, 0.0)
+    assert after.class_names == before.class_names
+    assert len(after.train_images) == len(before.train_images)
+
+
+def lay_out(folder, **splits):
+    """Write so many images per class, each split in a gray level but for a corner."""
+    image_module = pytest.importorskip("PIL.Image")
+    for level, (split, num) in enumerate(splits.items()):
+        for name in ("cats", "dogs"):
+            (folder / split / name).mkdir(parents=True)
+            for index in range(num):
+                picture = image_module.new("L", (8, 8), 50 * level)
+                picture.putpixel((7, 7), 255)
+                picture.save(folder / split / name / f"{index}.png")
+    return folder
+
+
+def levels(loaded):
+    """Split -> number of images by gray level."""
+    return {
+        split: np.bincount(loaded.pixels(split)[0][:, 0, 0, 0] // 50, minlength=3)
+        for split in ("train", "validation", "test")
+    }
+
+
+@pytest.mark.one_backend
+def test_a_root_with_splits_is_read_as_they_are(tmp_path):
+    root = lay_out(tmp_path / "pets", train=10, Val=3, test=4)
+    loaded = data.load_image_folder(root, 8)
+    assert (loaded.name, loaded.class_names) == ("pets", ("cats", "dogs"))
+    found = levels(loaded)
+    np.testing.assert_array_equal(found["train"], [20, 0, 0])
+    np.testing.assert_array_equal(found["validation"], [0, 6, 0])
+    np.testing.assert_array_equal(found["test"], [0, 0, 8])
+    assert loaded.validation_split == "all images of Val"
+    assert loaded.test_split == "all images of test"
+
+
+@pytest.mark.one_backend
+def test_a_split_that_is_missing_is_held_out_of_training(tmp_path):
+    root = lay_out(tmp_path, train=10, test=4)
+    found = levels(data.load_image_folder(root, 8, validation_fraction=0.2))
+    np.testing.assert_array_equal(found["train"], [16, 0, 0])
+    np.testing.assert_array_equal(found["validation"], [4, 0, 0])
+    np.testing.assert_array_equal(found["test"], [0, 8, 0])
+    by_path = data.load_image_folder(root / "train", 8, 0.2, test_path=root / "test")
+    assert by_path.test_split == "all images of test"
+    np.testing.assert_array_equal(by_path.test_images[:, 0, 0], 50)
+    with pytest.raises(ValueError, match="either a test_path or"):
+        data.load_image_folder(root, 8, test_path=root / "test")
+
+
+@pytest.mark.one_backend
+def test_layouts_that_may_mean_two_things_are_refused(tmp_path):
+    root = lay_out(tmp_path, train=2, test=2)
+    (root / "unlabeled").mkdir()
+    with pytest.raises(ValueError, match="one subfolder per class, or one per split"):
+        data.load_image_folder(root, 8)
+    (root / "unlabeled").rmdir()
+    (root / "test" / "cats").rename(root / "test" / "cat")
+    with pytest.raises(ValueError, match=r"differing in \['cat', 'cats'\]"):
+        data.load_image_folder(root, 8)

@@ -248,7 +248,7 @@ def test_a_users_own_generator_trains_saves_loads_and_deploys(
     arch = supernet.space.sample(1, seed=2)[0]
     np.testing.assert_array_equal(to_numpy(loaded(x)), to_numpy(supernet(x)))
 
-    network = loaded.materialize(arch, x)
+    network = loaded.materialize(arch, kk.training.Recalibrator(loaded, x))
     archs = supernet.space.pack(arch[None]).archs[0]
     logits, _ = supernet.call_subnets(ops.convert_to_tensor(x), archs)
     np.testing.assert_allclose(

@@ -48,7 +48,7 @@ def settings(recipe, tmp_path_factory):
     folder = tmp_path_factory.mktemp("search")
     imagenet = recipe.imagenet
     smoke = imagenet.PRESETS["smoke"][1]
-    make_run(folder / "run", imagenet, recipe.load_task(smoke))
+    make_run(folder / "run", imagenet, imagenet.load_task(smoke))
     return recipe.Settings(
         run=folder / "run",
         budgets=BUDGETS,
