@@ -176,8 +176,7 @@ def make_supernet(settings: Settings) -> Any:
     supernet.build((None, settings.image_size, settings.image_size, 3))
     supernet.compile(
         keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True),
-        sampler=settings.sampler,
-        weight_decay=5e-4,
+        algorithm=kk.training.Algorithm1(sampler=settings.sampler, weight_decay=5e-4),
     )
     return supernet
 

@@ -6,7 +6,7 @@
 One step is Algorithm 1 on random images: the teacher, that is the largest network
 with all four structures of each of its 26 blocks, and its update; then the smallest
 subnet, the largest and two random ones, and theirs. Once with the four subnets in one
-graph and once one after the other (``accumulate_subnets``). Writes a section per
+graph and once one after the other (``accumulate``). Writes a section per
 backend to results/benchmarks/uib_step.json; other sections of the file stay.
 """
 
@@ -21,7 +21,7 @@ from benchmarks.harness.measure import Result, Subject, measure
 from benchmarks.harness.ratios import rated
 from benchmarks.harness.report import RESULTS, print_table, provenance, replace_sections
 
-TOGETHER, ACCUMULATED = "four subnets in one graph", "accumulate_subnets"
+TOGETHER, ACCUMULATED = "four subnets in one graph", "accumulate"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +56,7 @@ def subject(settings: Settings, label: str) -> Subject:
         "num_shots": settings.num_shots,
         "dtype": settings.dtype,
         "share_kernels": settings.share_kernels,
-        "compile": {"accumulate_subnets": label == ACCUMULATED},
+        "algorithm": {"accumulate": label == ACCUMULATED},
     }
     return Subject(label, "uib_supernet", options, settings.backend)
 

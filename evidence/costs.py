@@ -23,7 +23,7 @@ def passes_per_epoch(supernet: dict[str, Any], scratch: dict[str, Any]) -> float
         supernet: Settings of a run of recipes/nas_bench_201.py.
         scratch: Settings of evidence/from_scratch.py.
     """
-    sets = supernet.get("fair_sets", 1) * supernet.get("replicas", 1)
+    sets = supernet.get("fair_sets_per_step", 1) * supernet.get("replicas", 1)
     return supernet["epochs"] * sets * SUBNETS_PER_SET / scratch["epochs"]
 
 

@@ -101,7 +101,7 @@ def tables(base: Settings) -> tuple[Table, ...]:
     shared = {"generator": "shared"}
     literal = {
         "scaling": "literal",
-        "encoder_multiplier": 1.0,
+        "encoder_learning_rate_multiplier": 1.0,
         "gradient_scaling": "sum",
     }
     return (

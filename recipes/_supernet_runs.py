@@ -18,14 +18,22 @@ class SupernetSettings:
     rank: int = 32
     num_shots: int = 64
     scaling: Literal["orthogonal", "normalized", "literal"] = "orthogonal"
-    encoder_multiplier: float = 0.001
+    encoder_learning_rate_multiplier: float = 0.001
     """Factor of the encoder's gradients; not in the paper."""
     sampler: Literal["focus_fair", "fairnas", "spos"] = "focus_fair"
     """Of structures, where a space has sizes: those follow the sandwich rule."""
     sampling_temperature: float = 1.5
     distillation: bool = True
+    distillation_temperature: float = 1.0
+    """Divides logits in the distillation's loss; not in the paper."""
+    distillation_weight: float = 1.0
+    """Of the soft labels, the rest is the true labels'; not in the paper."""
+    fair_sets_per_step: int = 1
+    """Sets of subnets in each step on each replica."""
+    accumulate: bool = False
+    """Whether subnets run one after the other, in the memory of one."""
     gradient_scaling: Literal["users", "shares", "mean", "sum"] = "users"
-    """How far each weight moves; the paper sums losses. See `Supernet.compile`."""
+    """How far each weight moves; the paper sums losses. See `Algorithm1`."""
     epochs: int
     batch_size: int
     learning_rate: float
@@ -57,8 +65,29 @@ def supernet_generator(settings: Any) -> Any:
     )
 
 
+def make_algorithm(settings: SupernetSettings) -> Any:
+    """Return the `Algorithm1` of the settings, which have its options' names."""
+    import keras_khyper as kk
+
+    sampler: Any = settings.sampler
+    if sampler == "focus_fair":
+        sampler = kk.training.FocusFair(settings.sampling_temperature)
+    distillation = kk.training.Distillation(
+        settings.distillation_temperature, settings.distillation_weight
+    )
+    return kk.training.Algorithm1(
+        sampler=sampler,
+        weight_decay=settings.weight_decay,
+        distillation=distillation if settings.distillation else None,
+        fair_sets_per_step=settings.fair_sets_per_step,
+        accumulate=settings.accumulate,
+        gradient_scaling=settings.gradient_scaling,
+        encoder_learning_rate_multiplier=settings.encoder_learning_rate_multiplier,
+    )
+
+
 def compile_supernet(
-    settings: SupernetSettings, supernet: Any, nesterov: bool, **options: Any
+    settings: SupernetSettings, supernet: Any, nesterov: bool, loss: Any = None
 ) -> None:
     """Compile with SGD of momentum 0.9 and what the settings say.
 
@@ -66,7 +95,7 @@ def compile_supernet(
         settings: Of the run.
         supernet: Built.
         nesterov: Whether the momentum is Nesterov's.
-        **options: More arguments of `Supernet.compile`.
+        loss: The teacher's, as `Supernet.compile` takes it.
     """
     import keras
 
@@ -75,13 +104,9 @@ def compile_supernet(
     )
     supernet.compile(
         optimizer,
-        sampler=make_sampler(settings),
-        distillation=settings.distillation,
-        gradient_scaling=settings.gradient_scaling,
-        weight_decay=settings.weight_decay,
-        encoder_learning_rate_multiplier=settings.encoder_multiplier,
+        loss,
+        algorithm=make_algorithm(settings),
         metrics=["accuracy"],
-        **options,
     )
 
 
@@ -203,19 +228,6 @@ def run_in_folder(
     return result
 
 
-def make_sampler(settings: Any) -> Any:
-    """Return the sampler of a recipe's settings, as `Supernet.compile` takes it.
-
-    Args:
-        settings: Has ``sampler`` and Focus-Fair's ``sampling_temperature``.
-    """
-    import keras_khyper as kk
-
-    if settings.sampler == "focus_fair":
-        return kk.training.FocusFair(settings.sampling_temperature)
-    return settings.sampler
-
-
 def replica_scope(replicas: int) -> contextlib.AbstractContextManager[Any]:
     """Return the scope in which to build and compile a model for some replicas.
 
@@ -237,6 +249,7 @@ def train_in_blocks(
     seed: int,
     generator: Any,
     compile_options: dict[str, Any],
+    **options: Any,
 ) -> dict[str, Any]:
     """Train a small supernet; returns its metrics per block of steps.
 
@@ -247,6 +260,7 @@ def train_in_blocks(
         seed: Of weights, batches and subnets.
         generator: Of `NASBench201Supernet`.
         compile_options: More arguments of `Supernet.compile`.
+        **options: Of `Algorithm1`.
     """
     import keras
 
@@ -268,7 +282,7 @@ def train_in_blocks(
     supernet.build((None, *data.train_images.shape[1:]))
     supernet.compile(
         keras.optimizers.SGD(settings.learning_rate, momentum=0.9, nesterov=True),
-        weight_decay=5e-4,
+        algorithm=kk.training.Algorithm1(weight_decay=5e-4, **options),
         **compile_options,
     )
     start = time.monotonic()

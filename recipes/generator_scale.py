@@ -63,7 +63,8 @@ def run_variant(settings: Settings, name: str, seed: int, data) -> dict:
         generator=kk.experiments.make_generator(
             generator, rank=rank, num_shots=num_shots, scaling=scaling
         ),
-        compile_options={"encoder_learning_rate_multiplier": multiplier},
+        compile_options={},
+        encoder_learning_rate_multiplier=multiplier,
     )
 
 

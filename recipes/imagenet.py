@@ -70,8 +70,6 @@ class Settings(SupernetSettings):
     )
     share_kernels: bool = False
     """Whether the structures of a block share their generators."""
-    accumulate_subnets: bool = False
-    """Whether subnets run one after the other, in the memory of one."""
     epochs: int = 225
     annealing_epochs: int | None = None
     """Epochs in which the coefficients' temperature falls from 30 to 1; as 10 of 225,
@@ -227,13 +225,7 @@ def make_supernet(settings: Settings, task: Any) -> Any:
         settings.seed,
     )
     supernet.build((None, *task.image_shape))
-    compile_supernet(
-        settings,
-        supernet,
-        nesterov=False,
-        loss=task.loss,
-        accumulate_subnets=settings.accumulate_subnets,
-    )
+    compile_supernet(settings, supernet, nesterov=False, loss=task.loss)
     return supernet
 
 

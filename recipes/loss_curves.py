@@ -19,12 +19,13 @@ import tyro
 from recipes._images import load_images
 from recipes._supernet_runs import train_in_blocks
 
-# name -> (dtype policy, arguments of Supernet.compile); the first is compared with.
-VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "float32": ("float32", {}),
-    "bfloat16": ("mixed_bfloat16", {}),
-    "accumulated": ("float32", {"accumulate_subnets": True}),
-    "XLA": ("float32", {"jit_compile": True}),
+# name -> (dtype policy, arguments of Supernet.compile, options of Algorithm1); the
+# first is compared with.
+VARIANTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "float32": ("float32", {}, {}),
+    "bfloat16": ("mixed_bfloat16", {}, {}),
+    "accumulated": ("float32", {}, {"accumulate": True}),
+    "XLA": ("float32", {"jit_compile": True}, {}),
 }
 LOSSES = {"loss": "teacher", "subnet_loss": "subnets"}
 
@@ -76,11 +77,11 @@ def main(settings: Settings) -> None:
     )
     runs: dict[str, dict[int, dict[str, Any]]] = {}
     for name in settings.variants:
-        policy, options = VARIANTS[name]
+        policy, compiled, options = VARIANTS[name]
         keras.config.set_dtype_policy(policy)
         for seed in settings.seeds:
             runs.setdefault(name, {})[seed] = train_in_blocks(
-                settings, data, seed, generator, options
+                settings, data, seed, generator, compiled, **options
             )
             print(f"{name}, seed {seed}: {runs[name][seed]['seconds']} s", flush=True)
     keras.config.set_dtype_policy("float32")

@@ -68,12 +68,6 @@ class Settings(SupernetSettings):
     residual_step: float = 1.0
     """Of centered_kshot_hypernet: how far the kernels' parts that depend on the
     architecture move, as a share of the shared part's step."""
-    distillation_temperature: float = 1.0
-    """Divides logits in the distillation's loss; not in the paper."""
-    distillation_weight: float = 1.0
-    """Of the soft labels, the rest is the true labels'; not in the paper."""
-    fair_sets: int = 1
-    """Sets of subnets in each step on each replica."""
     epochs: int = 300
     train_size: int | None = None
     """Use only so many training images, the first ones."""
@@ -227,14 +221,7 @@ def make_supernet(settings: Settings, data: Any) -> Any:
         seed=settings.seed,
     )
     supernet.build((None, *data.image_shape))
-    compile_supernet(
-        settings,
-        supernet,
-        nesterov=True,
-        distillation_temperature=settings.distillation_temperature,
-        distillation_weight=settings.distillation_weight,
-        fair_sets_per_step=settings.fair_sets,
-    )
+    compile_supernet(settings, supernet, nesterov=True)
     return supernet
 
 

@@ -145,7 +145,7 @@ def train_supernet(settings: Settings, data: Any, epochs: int) -> Any:
     supernet.build((None, *data.image_shape))
     supernet.compile(
         keras.optimizers.SGD(settings.learning_rate, momentum=0.9, nesterov=True),
-        weight_decay=5e-4,
+        algorithm=kk.training.Algorithm1(weight_decay=5e-4),
         metrics=["accuracy"],
         # Two steps run sooner than they compile.
         run_eagerly=settings.smoke,

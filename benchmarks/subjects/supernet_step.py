@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_khyper.experiments import make_generator
 from keras_khyper.models import NASBench201Supernet
+from keras_khyper.training import Algorithm1
 
 NUM_CLASSES = 10
 IMAGE_CHANNELS = 3
@@ -35,7 +36,7 @@ def build(
     num_shots: int = 64,
     sampler: str = "fairnas",
     jit_compile: bool | str = "auto",
-    compile: dict[str, Any] | None = None,
+    algorithm: dict[str, Any] | None = None,
     by_fit: bool = False,
     supernet_class: type[NASBench201Supernet] = NASBench201Supernet,
 ):
@@ -52,7 +53,7 @@ def build(
         num_shots: Size of the dictionaries (N).
         sampler: Name of a sampler.
         jit_compile: As in `keras.Model.compile`.
-        compile: Further arguments of ``Supernet.compile``.
+        algorithm: Further options of `Algorithm1`.
         by_fit: As in `steps_of`.
         supernet_class: What is trained.
     """
@@ -70,14 +71,20 @@ def build(
     return steps_of(
         supernet,
         fixed_batch(batch, image_size),
+        by_fit,
+        jit_compile,
         sampler=sampler,
-        by_fit=by_fit,
-        jit_compile=jit_compile,
-        **(compile or {}),
+        **(algorithm or {}),
     )
 
 
-def steps_of(supernet, batch: tuple, by_fit: bool = False, **options: Any):
+def steps_of(
+    supernet,
+    batch: tuple,
+    by_fit: bool = False,
+    jit_compile: bool | str = "auto",
+    **options: Any,
+):
     """Compile a built supernet; return ``run(steps)`` on one batch.
 
     Args:
@@ -86,12 +93,13 @@ def steps_of(supernet, batch: tuple, by_fit: bool = False, **options: Any):
         by_fit: Train by ``fit``, which brings the batch anew for each step and the
             variables up to date after the last; else by ``train_on_batch``, where
             the batch stays and the variables are up to date after each.
-        **options: Of ``Supernet.compile``.
+        jit_compile: As in `keras.Model.compile`.
+        **options: Of `Algorithm1`.
     """
     supernet.compile(
         keras.optimizers.SGD(LEARNING_RATE, momentum=MOMENTUM, nesterov=True),
-        weight_decay=WEIGHT_DECAY,
-        **options,
+        algorithm=Algorithm1(weight_decay=WEIGHT_DECAY, **options),
+        jit_compile=jit_compile,
     )
     supernet.optimizer.build(supernet.trainable_variables)
 

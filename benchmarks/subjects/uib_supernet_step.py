@@ -21,7 +21,7 @@ def build(
     sampler: str = "focus_fair",
     share_kernels: bool = False,
     jit_compile: bool | str = "auto",
-    compile: dict[str, Any] | None = None,
+    algorithm: dict[str, Any] | None = None,
 ):
     """Return ``run(steps)``, which trains and returns the teacher's last loss.
 
@@ -35,7 +35,7 @@ def build(
         sampler: Name of the sampler of structures.
         share_kernels: As in `UIBSupernet`.
         jit_compile: As in `keras.Model.compile`.
-        compile: Further arguments of ``Supernet.compile``.
+        algorithm: Further options of `Algorithm1`.
     """
     policy = "mixed_bfloat16" if dtype == "bfloat16" else dtype
     keras.config.set_dtype_policy(policy)
@@ -50,7 +50,7 @@ def build(
     return steps_of(
         supernet,
         fixed_batch(batch, image_size),
-        sampler=sampler,
         jit_compile=jit_compile,
-        **(compile or {}),
+        sampler=sampler,
+        **(algorithm or {}),
     )

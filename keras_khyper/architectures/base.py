@@ -106,6 +106,6 @@ class Architectures:
         """Return the sampler that draws whole architectures.
 
         Args:
-            sampler: What `Supernet.compile` got: a `Sampler` or the name of one.
+            sampler: That of an `Algorithm1`: a `Sampler`, or None for the space's own.
         """
         return get_sampler(sampler)

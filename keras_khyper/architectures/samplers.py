@@ -145,12 +145,14 @@ SAMPLERS = {"focus_fair": FocusFair, "fairnas": FairNAS, "spos": SPOS}
 
 
 def get_sampler(sampler):
-    """Return a `Sampler`, made by name if a string is given.
+    """Return a `Sampler`, made by name if a string is given; Focus-Fair for None.
 
     Raises:
         ValueError: The name is not one of `SAMPLERS`.
         TypeError: Neither a string nor a sampler.
     """
+    if sampler is None:
+        return FocusFair()
     if isinstance(sampler, Sampler):
         return sampler
     if not isinstance(sampler, str):

@@ -244,12 +244,13 @@ class UIBArchitectures(Architectures):
 
         Args:
             sampler: A `Sandwich` of the space, a `Sampler` of whole architectures, or
-                a sampler of structures or its name, with which one is made.
+                a sampler of structures with which one is made; None for Focus-Fair
+                structures.
 
         Raises:
             ValueError: The `Sandwich` is of another space.
         """
-        if isinstance(sampler, str) or type(sampler) in SAMPLERS.values():
+        if sampler is None or type(sampler) in SAMPLERS.values():
             return Sandwich(self.space, sampler)
         if isinstance(sampler, Sandwich) and sampler.space != self.space:
             raise ValueError(

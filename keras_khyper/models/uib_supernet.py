@@ -30,9 +30,9 @@ class UIBSupernet(Supernet):
     traced graph serves every architecture; the masked channels are zero, and the
     logits those of the small network that `materialize` returns.
 
-    `compile` takes a `Sandwich`, or the sampler of structures, or its name, and then
-    makes one: by default four subnets per step, the smallest size, the largest and
-    two random ones, their structures drawn Focus-Fair.
+    The sampler of its `Algorithm1` is a `Sandwich`, or one of structures, of which
+    `compile` makes a `Sandwich`: by default four subnets per step, the smallest size,
+    the largest and two random ones, their structures drawn Focus-Fair.
 
     The encoder reads topology and size, see `UIBArchitectures.encode`; the teacher's
     encoding is the mean over its structures.
@@ -61,7 +61,7 @@ class UIBSupernet(Supernet):
     >>> generator = kk.generators.KShotHypernet(rank=16, num_shots=16)
     >>> supernet = kk.models.UIBSupernet(10, space, generator=generator)
     >>> supernet.build((None, 32, 32, 3))
-    >>> supernet.compile("sgd", sampler="focus_fair")
+    >>> supernet.compile("sgd")
     >>> logits = supernet(images)                                # teacher
     >>> logits = supernet(images, arch=space.smallest())         # a subnet
     """

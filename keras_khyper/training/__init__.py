@@ -1,4 +1,4 @@
-"""Training supernets: the base class, samplers, callbacks, recalibration."""
+"""Training supernets: the base class, Algorithm 1, samplers, callbacks, statistics."""
 
 from keras_khyper.architectures.samplers import (
     SAMPLERS,
@@ -8,6 +8,7 @@ from keras_khyper.architectures.samplers import (
     Sampler,
 )
 from keras_khyper.architectures.sandwich import Sandwich
+from keras_khyper.training.algorithm import Algorithm1, Distillation
 from keras_khyper.training.callbacks import (
     AtomicBackup,
     CoefficientTemperatureAnnealing,
@@ -23,9 +24,11 @@ __all__ = [
     "AtomicBackup",
     "SAMPLERS",
     "SPOS",
+    "Algorithm1",
     "CoefficientGradients",
     "CoefficientTemperatureAnnealing",
     "CoefficientWarmup",
+    "Distillation",
     "FairNAS",
     "FocusFair",
     "GeneratorDiagnostics",

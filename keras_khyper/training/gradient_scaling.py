@@ -10,15 +10,6 @@ from keras import ops
 GRADIENT_SCALINGS = ("users", "shares", "mean", "sum")
 
 
-def check_gradient_scaling(gradient_scaling):
-    """Raise ValueError unless ``gradient_scaling`` is one of `GRADIENT_SCALINGS`."""
-    if gradient_scaling not in GRADIENT_SCALINGS:
-        raise ValueError(
-            f"gradient_scaling must be one of {GRADIENT_SCALINGS}. "
-            f"Received: {gradient_scaling=}"
-        )
-
-
 class CandidateWeights:
     """Which weights lie on which candidates of a supernet, and how far they move.
 

@@ -22,8 +22,7 @@ def supernet_step(model, data):
        the update.
     3. The subnets' losses make one update without decay, which leaves beta alone.
 
-    How far a weight moves in the two updates is `Supernet.compile`'s
-    ``gradient_scaling``.
+    How far a weight moves in the two updates is `Algorithm1`'s ``gradient_scaling``.
 
     Args:
         model: A compiled `Supernet`.
@@ -38,8 +37,7 @@ def supernet_step(model, data):
         # a loaded model has this form.
         model.optimizer.build(model.trainable_variables)
     teacher_logits = _update_teacher(model, x, y, sample_weight)
-    teacher_logits = ops.cast(teacher_logits, "float32")
-    soft_labels = ops.softmax(teacher_logits / model.distillation_temperature)
+    soft_labels = _soft_labels(model.algorithm.distillation, teacher_logits)
     archs = sample_archs(model)
     _update_subnets(model, x, y, soft_labels, sample_weight, archs)
     return model.get_metrics_result()
@@ -51,11 +49,18 @@ def sample_archs(model):
     Every replica draws for all and takes its own part, so that replicas differ
     while their random states stay equal.
     """
-    return model.sampler.sample(
+    return model.algorithm.sampler.sample(
         model.arch_logits,
         model.seed_generator,
-        shape=(backend.num_replicas(), model.fair_sets_per_step),
+        shape=(backend.num_replicas(), model.algorithm.fair_sets_per_step),
     )
+
+
+def _soft_labels(distillation, teacher_logits):
+    if distillation is None:
+        return None
+    teacher_logits = ops.cast(teacher_logits, "float32")
+    return ops.softmax(teacher_logits / distillation.temperature)
 
 
 def _trained_variables(model, with_arch_logits):
@@ -67,7 +72,8 @@ def _trained_variables(model, with_arch_logits):
 
 
 def _update_teacher(model, x, y, sample_weight):
-    variables = _trained_variables(model, model.train_arch_logits)
+    algorithm = model.algorithm
+    variables = _trained_variables(model, algorithm.train_arch_logits)
 
     def loss_fn():
         logits = model(x, training=True)
@@ -80,13 +86,13 @@ def _update_teacher(model, x, y, sample_weight):
         loss_fn, variables, model.variables
     )
     factors = {}
-    if model.gradient_scaling in ("users", "shares"):
+    if algorithm.gradient_scaling in ("users", "shares"):
         beta = ops.convert_to_tensor(model.arch_logits)
         # Before this update, as the mixture of the gradients was.
-        beta = beta if model.gradient_scaling == "shares" else 0.0 * beta
+        beta = beta if algorithm.gradient_scaling == "shares" else 0.0 * beta
         shares = model.architectures.mixture_weights(beta)
         factors = model.candidate_weights.teacher_factors(variables, shares)
-    _apply(model, gradients, variables, factors, decay=model.weight_decay)
+    _apply(model, gradients, variables, factors, decay=algorithm.weight_decay)
     replicas = backend.num_replicas()
     _loss_tracker(model).update_state(loss * replicas, sample_weight=_batch_size(x))
     model.compute_metrics(x, y, logits, sample_weight)
@@ -94,6 +100,7 @@ def _update_teacher(model, x, y, sample_weight):
 
 
 def _update_subnets(model, x, y, soft_labels, sample_weight, all_archs):
+    algorithm = model.algorithm
     variables = _trained_variables(model, with_arch_logits=False)
     archs = all_archs[backend.replica_id()]  # [sets, S, D]
     flat_archs = ops.reshape(archs, (-1, archs.shape[-1]))  # [sets * S, D]
@@ -103,10 +110,11 @@ def _update_subnets(model, x, y, soft_labels, sample_weight, all_archs):
 
     def scaled_loss(logits):
         logits = ops.cast(logits, "float32")  # [S, B, Y]
-        scale = 1.0 if model.gradient_scaling == "sum" else 1.0 / flat_archs.shape[0]
+        summed = algorithm.gradient_scaling == "sum"
+        scale = 1.0 if summed else 1.0 / flat_archs.shape[0]
         return mean_loss(logits) * logits.shape[0] * scale, [logits]
 
-    if model.accumulate_subnets:
+    if algorithm.accumulate:
         logits, gradients = backend.sum_gradients(
             lambda arch: scaled_loss(model.call_paths(x, arch[None], low_memory=True)),
             flat_archs,
@@ -119,7 +127,7 @@ def _update_subnets(model, x, y, soft_labels, sample_weight, all_archs):
             lambda: scaled_loss(_run_sets(model, x, archs)), variables, model.variables
         )
     factors = {}
-    if model.gradient_scaling in ("users", "shares"):
+    if algorithm.gradient_scaling in ("users", "shares"):
         # Of all replicas: their gradients make one mean.
         everywhere = ops.reshape(all_archs, (-1, archs.shape[-1]))
         uses = model.architectures.candidate_uses(everywhere)
@@ -135,7 +143,7 @@ def _update_subnets(model, x, y, soft_labels, sample_weight, all_archs):
 def _run_sets(model, x, archs):
     logits = []
     for index in range(archs.shape[0]):
-        if model.sampler.is_fair:
+        if model.algorithm.sampler.is_fair:
             logits.append(model.call_subnets(x, archs[index])[0])
         else:
             logits.append(model.call_paths(x, archs[index]))
@@ -145,11 +153,12 @@ def _run_sets(model, x, archs):
 def _subnet_loss(model, logits, y, soft_labels, sample_weight):
     # The mean over subnets of each one's loss.
     subnets, batch, classes = logits.shape[0], ops.shape(logits)[1], logits.shape[2]
-    share = model.distillation_weight if model.distillation else 0.0
+    distillation = model.algorithm.distillation
+    share = 0.0 if distillation is None else distillation.weight
     losses = []
     if share > 0:
         # Hinton et al. (2015): gradients keep their size at every temperature.
-        temperature = model.distillation_temperature
+        temperature = distillation.temperature
         flat = ops.reshape(logits, (subnets * batch, classes))
         targets = ops.tile(soft_labels, (subnets, 1))
         weights = None if sample_weight is None else ops.tile(sample_weight, (subnets,))
@@ -181,7 +190,7 @@ def _apply(model, gradients, variables, factors, decay):
         if decay and id(variable) not in undecayed:
             gradient = gradient + decay * ops.cast(variable.value, gradient.dtype)
         if id(variable) in encoder:
-            gradient = gradient * model.encoder_learning_rate_multiplier
+            gradient = gradient * model.algorithm.encoder_learning_rate_multiplier
         updates.append(gradient)
     model.optimizer.apply(updates, variables)
 

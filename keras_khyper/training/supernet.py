@@ -4,6 +4,8 @@ Shapes: ``B`` batch, ``D`` decisions, ``K`` candidates, ``S`` subnets, ``Y``
 classes.
 """
 
+import dataclasses
+
 import keras
 import numpy as np
 from keras import ops
@@ -20,11 +22,9 @@ from keras_khyper.layers.routes import (
     PathRoute,
     SwitchRoute,
 )
+from keras_khyper.training.algorithm import Algorithm1
 from keras_khyper.training.deployment import count_subnets, fill_in, lay_out
-from keras_khyper.training.gradient_scaling import (
-    CandidateWeights,
-    check_gradient_scaling,
-)
+from keras_khyper.training.gradient_scaling import CandidateWeights
 from keras_khyper.training.step import supernet_step
 
 # Architectures from which an encoder learns how the space's encodings vary.
@@ -258,101 +258,37 @@ class Supernet(backend.SupernetTrainer, keras.Model):
     def _uses_xla(self):
         return bool(getattr(self, "jit_compile", False))
 
-    def compile(
-        self,
-        optimizer="sgd",
-        loss=None,
-        sampler="focus_fair",
-        weight_decay=0.0,
-        distillation=True,
-        train_arch_logits=True,
-        fair_sets_per_step=1,
-        accumulate_subnets=False,
-        gradient_scaling="users",
-        encoder_learning_rate_multiplier=0.001,
-        distillation_temperature=1.0,
-        distillation_weight=1.0,
-        **kwargs,
-    ):
-        """Configure Algorithm 1.
+    def compile(self, optimizer="sgd", loss=None, *, algorithm=None, **kwargs):
+        """Configure training by Algorithm 1.
 
         Args:
             optimizer: A Keras optimizer. It advances twice per batch, so a
                 schedule that counts iterations counts ``2 * steps``.
             loss: The teacher's loss; sparse cross-entropy from logits if None.
-            sampler: A `Sampler` or one of ``"focus_fair"``, ``"fairnas"``,
-                ``"spos"``.
-            weight_decay: Coupled decay, added to the teacher's gradients of
-                kernels, generators and beta; never on BatchNorm, LayerNorm or
-                biases, never in the subnets' update.
-            distillation: Whether subnets learn the teacher's soft labels; else
-                they learn the true labels with ``loss``.
-            train_arch_logits: Whether beta is trained.
-            fair_sets_per_step: Draws of the sampler per batch.
-            accumulate_subnets: Whether the subnets run forward and backward one
-                after the other, their gradients summed, instead of all in one
-                graph: the same update up to rounding, in the memory of one subnet
-                (of the teacher on TensorFlow with ``jit_compile``). The teacher's
-                update then needs the most, and the larger graph takes memory of
-                its own: the full ImageNet supernet needs more (docs/performance.md).
-                Far slower where XLA compiles for a CPU, as JAX does.
-            gradient_scaling: How far a weight moves. ``"users"``: by the mean over
-                the subnets that use it, and in the teacher's update as if its
-                mixture had one candidate: gradients of the weights on a decision's
-                candidates are multiplied by S / users in the subnets' update and by
-                K in the teacher's. ``"shares"``: the same with one over the
-                candidate's softmax(beta) in place of K. ``"mean"``: by the gradient
-                of the subnets' mean loss, in which a candidate that one of S subnets
-                uses moves 1/S as far as it would alone. ``"sum"``: by that of the
-                summed losses, Algorithm 1 as it is written, in which what all
-                subnets share moves S times as far. Decay is never scaled.
-            encoder_learning_rate_multiplier: Factor of the gradients of the
-                encoder, which sum over all layers and subnets. At 1 every kernel
-                jumps with every step and learns far slower than a plain one
-                (recipes/generator_scale.py). It scales the encoder's decay too.
-            distillation_temperature: T > 0; teacher's and subnets' logits are divided
-                by it and the loss is multiplied by T^2 (Hinton et al., 2015).
-            distillation_weight: w in [0, 1]; the subnets' loss is w times the
-                distillation's plus (1 - w) times ``loss`` on the true labels.
-                Without ``distillation`` it has no effect.
+            algorithm: An `Algorithm1`; one with its defaults if None. The attribute
+                of this name has the sampler that draws from the supernet's space.
             **kwargs: Passed to `keras.Model.compile`.
 
         Raises:
-            ValueError: The optimizer has a weight decay of its own, the policy
-                is mixed_float16, or an option is out of range.
+            TypeError: ``algorithm`` is no `Algorithm1`.
+            ValueError: The optimizer has a weight decay of its own, or the policy
+                is mixed_float16.
+
+        Example:
+        >>> algorithm = kk.training.Algorithm1(weight_decay=5e-4)
+        >>> supernet.compile("sgd", algorithm=algorithm, metrics=["accuracy"])
         """
-        if fair_sets_per_step < 1:
-            raise ValueError(
-                "fair_sets_per_step must be at least 1. Received: "
-                f"{fair_sets_per_step=}"
-            )
-        if not distillation_temperature > 0 or not 0 <= distillation_weight <= 1:
-            raise ValueError(
-                "distillation_temperature must be positive and distillation_weight "
-                f"in [0, 1]. Received: {distillation_temperature=}, "
-                f"{distillation_weight=}"
-            )
-        check_gradient_scaling(gradient_scaling)
+        algorithm = Algorithm1() if algorithm is None else algorithm
+        if not isinstance(algorithm, Algorithm1):
+            raise TypeError(f"algorithm must be an Algorithm1. Received: {algorithm=}")
         if self.compute_dtype == "float16":
             raise ValueError(
                 "The two updates of a step do not scale losses, so float16 would "
                 "underflow; use mixed_bfloat16. Received: "
                 f"dtype_policy={self.dtype_policy.name}"
             )
-        self._options = {
-            "weight_decay": weight_decay,
-            "distillation": distillation,
-            "train_arch_logits": train_arch_logits,
-            "fair_sets_per_step": fair_sets_per_step,
-            "accumulate_subnets": accumulate_subnets,
-            "gradient_scaling": gradient_scaling,
-            "encoder_learning_rate_multiplier": encoder_learning_rate_multiplier,
-            "distillation_temperature": distillation_temperature,
-            "distillation_weight": distillation_weight,
-        }
-        for name, value in self._options.items():
-            setattr(self, name, value)
-        self.sampler = self.architectures.make_sampler(sampler)
+        sampler = self.architectures.make_sampler(algorithm.sampler)
+        self.algorithm = dataclasses.replace(algorithm, sampler=sampler)
         if loss is None:
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         self.teacher_loss = keras.losses.get(loss)
@@ -361,7 +297,7 @@ class Supernet(backend.SupernetTrainer, keras.Model):
         if self.optimizer.weight_decay:
             raise ValueError(
                 "Keras decays weights on every update, Algorithm 1 only in the "
-                "teacher's: pass weight_decay to compile() and none to the "
+                "teacher's: give weight_decay to Algorithm1 and none to the "
                 f"optimizer. Received: {self.optimizer.weight_decay=}"
             )
 
@@ -369,8 +305,8 @@ class Supernet(backend.SupernetTrainer, keras.Model):
         """Return what `compile_from_config` needs."""
         config = super().get_compile_config()
         if config:
-            sampler = keras.saving.serialize_keras_object(self.sampler)
-            config = {**config, **self._options, "sampler": sampler}
+            algorithm = keras.saving.serialize_keras_object(self.algorithm)
+            config = {**config, "algorithm": algorithm}
         return config
 
     def compile_from_config(self, config):

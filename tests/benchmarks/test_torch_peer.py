@@ -10,6 +10,7 @@ from keras import ops
 from supernet_reference import GivenSets, to_numpy
 
 from keras_khyper.models import NASBench201Supernet
+from keras_khyper.training import Algorithm1
 
 torch = pytest.importorskip("torch")
 torch_peer = pytest.importorskip("benchmarks.subjects.torch_peer")
@@ -177,9 +178,11 @@ def step_of_both(both, batch, archs, compiled=False):
     x, y = batch
     supernet.compile(
         keras.optimizers.SGD(LEARNING_RATE, momentum=MOMENTUM, nesterov=True),
-        sampler=GivenSets(archs[None]),
-        weight_decay=WEIGHT_DECAY,
-        gradient_scaling="sum",  # Algorithm 1 as printed, as the peer has it
+        algorithm=Algorithm1(
+            sampler=GivenSets(archs[None]),
+            weight_decay=WEIGHT_DECAY,
+            gradient_scaling="sum",  # Algorithm 1 as printed, as the peer has it
+        ),
     )
     pairs = paired_weights(supernet, peer)
     before = {name: for_torch(name, variable) for name, (variable, _) in pairs.items()}

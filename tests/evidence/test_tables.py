@@ -132,7 +132,7 @@ def test_controls_are_learning_rates_and_the_paper_to_the_letter():
         "shared_rate_double": {"generator": "shared", "learning_rate": 0.2},
         "literal": {
             "scaling": "literal",
-            "encoder_multiplier": 1.0,
+            "encoder_learning_rate_multiplier": 1.0,
             "gradient_scaling": "sum",
         },
     }

@@ -50,9 +50,9 @@ def make(sets, teacher, weight_decay):
     supernet.compile(
         keras.optimizers.SGD(0.1),
         loss=None if teacher else no_teacher_loss,
-        sampler=FixedSampler(sets),
-        distillation_weight=1.0,
-        weight_decay=weight_decay,
+        algorithm=kk.training.Algorithm1(
+            sampler=FixedSampler(sets), weight_decay=weight_decay
+        ),
         metrics=["accuracy"],
     )
     return supernet

@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 from supernet_reference import IMAGE_SHAPE, NUM_CLASSES, TinySupernet
 
+from keras_khyper.training import Algorithm1
+from keras_khyper.training.step import sample_archs
+
 EPOCHS = 2
 SCHEDULE = (0.05, 0.02)
 
@@ -23,7 +26,9 @@ def make_supernet():
     supernet = TinySupernet(seed=2)
     supernet.build((None, *IMAGE_SHAPE))
     supernet.compile(
-        keras.optimizers.SGD(0.5, momentum=0.9), weight_decay=1e-4, metrics=["accuracy"]
+        keras.optimizers.SGD(0.5, momentum=0.9),
+        algorithm=Algorithm1(weight_decay=1e-4),
+        metrics=["accuracy"],
     )
     return supernet
 
@@ -81,10 +86,7 @@ def test_checkpoint_is_the_trained_supernet(run, data):
         )
     # The next subnets are those that the trained supernet would have drawn.
     draws = [
-        keras.ops.convert_to_numpy(
-            model.sampler.sample(model.arch_logits, model.seed_generator)
-        )
-        for model in (loaded, supernet)
+        keras.ops.convert_to_numpy(sample_archs(model)) for model in (loaded, supernet)
     ]
     np.testing.assert_array_equal(*draws)
 

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 from supernet_reference import IMAGE_SHAPE, NUM_CLASSES, TinySupernet
 
+from keras_khyper.training import Algorithm1
+
 
 @pytest.fixture
 def policy():
@@ -18,7 +20,10 @@ def one_step(images, labels):
     keras.utils.set_random_seed(0)
     supernet = TinySupernet()
     supernet.build((None, *IMAGE_SHAPE))
-    supernet.compile(keras.optimizers.SGD(0.01, momentum=0.9), weight_decay=1e-4)
+    supernet.compile(
+        keras.optimizers.SGD(0.01, momentum=0.9),
+        algorithm=Algorithm1(weight_decay=1e-4),
+    )
     return supernet, supernet.train_on_batch(images, labels, return_dict=True)
 
 

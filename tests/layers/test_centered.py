@@ -9,6 +9,7 @@ from supernet_reference import differentiate, to_numpy
 from keras_khyper.layers import CenteredEncoder, CenteredKShotHypernetKernel
 from keras_khyper.models import NASBench201Supernet
 from keras_khyper.spaces import NASBench201
+from keras_khyper.training import Algorithm1
 from keras_khyper.training.step import supernet_step
 
 SPACE = NASBench201()
@@ -134,7 +135,8 @@ def test_a_kernel_is_the_shared_one_plus_the_explicit_sum(num_kernels):
 def test_decay_acts_on_the_shared_kernel_and_not_on_entries():
     supernet = NASBench201Supernet(3, 4, 1, generator="centered_kshot_hypernet", seed=0)
     supernet.build((None, 8, 8, 3))
-    supernet.compile(keras.optimizers.SGD(0.1), weight_decay=0.5)
+    algorithm = Algorithm1(weight_decay=0.5)
+    supernet.compile(keras.optimizers.SGD(0.1), algorithm=algorithm)
     layer = supernet.stem_conv.kernel_layer
     layer.dictionary.assign(np.ones(layer.dictionary.shape))
     before = [to_numpy(v) for v in (layer.kernel, layer.dictionary, layer.basis)]

@@ -24,7 +24,13 @@ from keras_khyper.evaluation import SubnetEvaluator
 from keras_khyper.models import UIBSupernet, uib_network
 from keras_khyper.profiling import macs, trainable_params
 from keras_khyper.spaces import STRUCTURES, UIBSpace, UIBStage
-from keras_khyper.training import FocusFair, Recalibrator, Sandwich, step
+from keras_khyper.training import (
+    Algorithm1,
+    FocusFair,
+    Recalibrator,
+    Sandwich,
+    step,
+)
 
 BACKEND = keras.backend.backend()
 SPACE, TWO = tiny_space(), two_blocks()
@@ -303,7 +309,7 @@ def block_and_structure(variable):
 @pytest.mark.one_backend
 @pytest.mark.parametrize(
     "options",
-    [{}, {"accumulate_subnets": True}, {"paths": True}],
+    [{}, {"accumulate": True}, {"paths": True}],
     ids=["together", "accumulated", "paths"],
 )
 def test_a_step_equals_the_reference(options):
@@ -314,7 +320,12 @@ def test_a_step_equals_the_reference(options):
         archs, kind = [*archs[:2], TWO.from_string("4:IB_k5,IB_k5")], GivenPaths
     archs = np.stack(archs)[None]
     # The encoder's gradient sums over all convolutions, and so does its rounding.
-    common = {"weight_decay": 0.01, "encoder_learning_rate_multiplier": 0.1}
+    algorithm = Algorithm1(
+        sampler=kind(archs),
+        weight_decay=0.01,
+        encoder_learning_rate_multiplier=0.1,
+        **options,
+    )
     supernet = tiny_supernet(space=TWO)
     structures, present = TWO.structures(archs[0]), TWO.present(archs[0])
     reference = ReferenceStep(
@@ -322,13 +333,10 @@ def test_a_step_equals_the_reference(options):
         archs,
         places=block_and_structure,
         choices=np.where(present, structures, -1),
-        **common,
+        algorithm=algorithm,
     )
     supernet.compile(
-        keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True),
-        sampler=kind(archs),
-        **common,
-        **options,
+        keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True), algorithm=algorithm
     )
     x, y = images(), (np.arange(8) % NUM_CLASSES).astype("int32")
     before = [to_numpy(weight) for weight in supernet.weights]
@@ -355,8 +363,7 @@ def trained():
     x = images(24) + 2 * np.eye(NUM_CLASSES, 2)[labels][:, None, None]
     supernet.compile(
         keras.optimizers.SGD(0.05, momentum=0.9),
-        sampler=FocusFair(1.2),
-        weight_decay=1e-4,
+        algorithm=Algorithm1(sampler=FocusFair(1.2), weight_decay=1e-4),
     )
     history = supernet.fit(x, labels, batch_size=24, epochs=40, verbose=0).history
     return supernet, history, x, labels
@@ -399,8 +406,8 @@ def test_save_and_load(trained, loaded):
     supernet, _, x, _ = trained
     assert loaded.get_config() == supernet.get_config()
     assert loaded.space == TWO
-    assert isinstance(loaded.sampler, Sandwich)
-    assert loaded.sampler.structures.sampling_temperature == 1.2
+    assert isinstance(loaded.algorithm.sampler, Sandwich)
+    assert loaded.algorithm.sampler.structures.sampling_temperature == 1.2
     np.testing.assert_allclose(to_numpy(loaded(x)), to_numpy(supernet(x)), atol=1e-6)
     drawn = [to_numpy(step.sample_archs(model)) for model in (supernet, loaded)]
     np.testing.assert_array_equal(*drawn)
@@ -465,7 +472,7 @@ def test_bad_input(supernet):
         UIBSupernet(space=3)
     other = UIBSpace([UIBStage([4], [1])])
     with pytest.raises(ValueError, match="supernet's space"):
-        supernet.compile(sampler=Sandwich(other))
+        supernet.compile(algorithm=Algorithm1(sampler=Sandwich(other)))
     with pytest.raises(ValueError, match="Blocks beyond the depth"):
         wrong = SPACE.smallest()
         wrong[7] = 1

@@ -16,7 +16,7 @@ from supernet_reference import IMAGE_SHAPE, NUM_CLASSES, TinySupernet, to_numpy
 
 from keras_khyper import generators
 from keras_khyper.models import NASBench201Supernet
-from keras_khyper.training import Sampler, Supernet
+from keras_khyper.training import Algorithm1, Sampler, Supernet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,9 +82,11 @@ def run(case, given):
     supernet.set_weights([given[f"weight_{i}"] for i in range(len(supernet.weights))])
     supernet.compile(
         keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True),
-        sampler=Injected(given["archs"]),
-        weight_decay=5e-4,
-        encoder_learning_rate_multiplier=case.encoder_multiplier,
+        algorithm=Algorithm1(
+            sampler=Injected(given["archs"]),
+            weight_decay=5e-4,
+            encoder_learning_rate_multiplier=case.encoder_multiplier,
+        ),
         # A few steps run sooner than they compile; operation by operation JAX
         # compiles for longer still.
         run_eagerly=keras.backend.backend() != "jax",

@@ -204,7 +204,7 @@ class ReferenceStep:
             None where it lies on no candidate.
         choices: Of each subnet at each decision, -1 where it has none; ``sets`` if
             None.
-        options: As in ``Supernet.compile``.
+        algorithm: An `Algorithm1`; its sampler is not read.
     """
 
     def __init__(
@@ -215,7 +215,7 @@ class ReferenceStep:
         momentum=0.9,
         places=candidate_places,
         choices=None,
-        **options,
+        algorithm=None,
     ):
         self.supernet = supernet
         self.archs = [tuple(int(o) for o in a) for archs in sets for a in archs]
@@ -224,13 +224,11 @@ class ReferenceStep:
         self.learning_rate = learning_rate
         self.momentum = momentum
         self.buffers = {}
-        self.weight_decay = options.get("weight_decay", 0.0)
-        soft_share = options.get("distillation_weight", 1.0)
-        self.soft_share = soft_share if options.get("distillation", True) else 0.0
-        self.temperature = options.get("distillation_temperature", 1.0)
-        self.train_arch_logits = options.get("train_arch_logits", True)
-        self.scaling = options.get("gradient_scaling", "users")
-        self.multiplier = options.get("encoder_learning_rate_multiplier", 1.0)
+        self.algorithm = algorithm
+        self.scaling = algorithm.gradient_scaling
+        soft = algorithm.distillation
+        self.soft_share = 0.0 if soft is None else soft.weight
+        self.temperature = 1.0 if soft is None else soft.temperature
 
     def run(self, x, y, sample_weight=None):
         """Do one step; returns the losses of the teacher and of each subnet."""
@@ -238,7 +236,7 @@ class ReferenceStep:
         if sample_weight is not None:
             labels = labels * sample_weight[:, None]
         labels = ops.convert_to_tensor(labels)
-        variables = self._variables(self.train_arch_logits)
+        variables = self._variables(self.algorithm.train_arch_logits)
 
         def teacher_loss():
             return cross_entropy(labels, self.supernet(x, training=True))
@@ -261,7 +259,7 @@ class ReferenceStep:
             self._teacher_factor(variable, shares) * gradient
             for variable, gradient in zip(variables, gradients, strict=True)
         ]
-        self._update(variables, gradients, self.weight_decay)
+        self._update(variables, gradients, self.algorithm.weight_decay)
 
         variables = self._variables(False)
         totals = [np.zeros(v.shape) for v in variables]
@@ -317,7 +315,7 @@ class ReferenceStep:
             if variable.name not in UNDECAYED:
                 gradient = gradient + decay * weight
             if "encoder/" in variable.path:
-                gradient = gradient * self.multiplier
+                gradient = gradient * self.algorithm.encoder_learning_rate_multiplier
             buffer = self.buffers.get(variable.path, 0.0) * self.momentum + gradient
             self.buffers[variable.path] = buffer
             step = gradient + self.momentum * buffer if self.momentum else gradient

@@ -1,4 +1,4 @@
-"""`accumulate_subnets`: subnet by subnet the same update as all in one graph.
+"""`accumulate`: subnet by subnet the same update as all in one graph.
 
 Three versions of a step start from the same weights: accumulated, all subnets in one
 graph, and the reference, which differentiates one known architecture after the other
@@ -21,7 +21,7 @@ from supernet_reference import (
 )
 
 from keras_khyper.layers import MixtureRoute, PathRoute, SwitchRoute
-from keras_khyper.training import step
+from keras_khyper.training import Algorithm1, Distillation, step
 
 BACKEND = keras.backend.backend()
 SETS = {
@@ -45,7 +45,11 @@ def batch():
     return x, y, np.linspace(0, 2, len(x)).astype("float32")
 
 
-def train(supernet, batch, sampler, compiled=True, **options):
+def options_of(sampler, **options):
+    return Algorithm1(sampler=sampler, encoder_learning_rate_multiplier=1.0, **options)
+
+
+def train(supernet, batch, sampler, compiled=True, jit_compile="auto", **options):
     """Do one step; returns its metrics and the routes of subnets run one by one."""
     routes, subnet_route = [], supernet._subnet_route
 
@@ -57,9 +61,8 @@ def train(supernet, batch, sampler, compiled=True, **options):
     supernet._subnet_route = watched
     supernet.compile(
         keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True),
-        sampler=sampler,
-        encoder_learning_rate_multiplier=1.0,
-        **options,
+        algorithm=options_of(sampler, **options),
+        jit_compile=jit_compile,
     )
     if compiled:
         logs = supernet.train_on_batch(*batch, return_dict=True)
@@ -70,7 +73,9 @@ def train(supernet, batch, sampler, compiled=True, **options):
 
 
 def reference_of(supernet, archs, **options):
-    return ReferenceStep(copy_of(supernet), archs, **options)
+    return ReferenceStep(
+        copy_of(supernet), archs, algorithm=options_of(None, **options)
+    )
 
 
 def assert_same_weights(supernet, other):
@@ -92,7 +97,7 @@ def assert_same_weights(supernet, other):
 def test_a_step_is_the_same_subnet_by_subnet(name, distillation, batch):
     archs = SETS[name]
     options = {
-        "distillation": distillation,
+        "distillation": Distillation() if distillation else None,
         "fair_sets_per_step": len(archs),
         "gradient_scaling": "users",
         "weight_decay": 0.05,
@@ -102,7 +107,7 @@ def test_a_step_is_the_same_subnet_by_subnet(name, distillation, batch):
     supernet = tiny_supernet(generator="kshot_hypernet" if distillation else "kshot")
     together, reference = copy_of(supernet), reference_of(supernet, archs, **options)
 
-    logs, routes = train(supernet, batch, sampler, accumulate_subnets=True, **options)
+    logs, routes = train(supernet, batch, sampler, accumulate=True, **options)
     expected, _ = train(together, batch, sampler, compiled=False, **options)
     assert logs == pytest.approx(expected, rel=1e-5)
     assert_same_weights(supernet, together)
@@ -143,7 +148,7 @@ def test_frozen_layers_stay_and_the_others_learn(batch):
     reference = reference_of(supernet, archs)
     before = [to_numpy(weight) for weight in freeze(supernet)]
     freeze(reference.supernet)
-    train(supernet, batch, GivenSets(archs), accumulate_subnets=True)
+    train(supernet, batch, GivenSets(archs), accumulate=True)
     reference.run(*batch)
     assert_same_weights(supernet, reference.supernet)
     for old, weight in zip(before, freeze(supernet), strict=True):
@@ -157,18 +162,7 @@ def test_under_xla_a_step_is_the_same(batch):
     archs = SETS["paths"]
     supernet = tiny_supernet()
     reference = reference_of(supernet, archs)
-    options = {"accumulate_subnets": True, "jit_compile": True}
+    options = {"accumulate": True, "jit_compile": True}
     train(supernet, batch, GivenPaths(archs), **options)
     reference.run(*batch)
     assert_same_weights(supernet, reference.supernet)
-
-
-def test_the_option_is_saved(batch):
-    del batch
-    supernet = tiny_supernet()
-    supernet.compile()
-    assert supernet.accumulate_subnets is False
-    supernet.compile(accumulate_subnets=True)
-    other = tiny_supernet()
-    other.compile_from_config(supernet.get_compile_config())
-    assert other.accumulate_subnets is True

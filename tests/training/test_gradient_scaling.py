@@ -22,6 +22,7 @@ from keras_khyper.layers import (
 )
 from keras_khyper.layers.operations import OPERATIONS
 from keras_khyper.spaces import SearchSpace
+from keras_khyper.training import Algorithm1
 from keras_khyper.training.gradient_scaling import GRADIENT_SCALINGS
 from keras_khyper.training.step import supernet_step
 
@@ -98,9 +99,7 @@ def make_supernet(operations, sampler, **options):
         variable.assign(drawn[key])
     supernet.compile(
         keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True),
-        sampler=sampler,
-        distillation=False,
-        **options,
+        algorithm=Algorithm1(sampler=sampler, distillation=None, **options),
     )
     return supernet, drawn
 
@@ -228,8 +227,3 @@ def test_otherwise_equal_candidates_do_not(gradient_scaling):
     expected, found = by_role(one), by_role(many)
     role = next(role for role in expected if role.endswith("conv/kernel"))
     assert np.abs(found[role][0] - expected[role][0]).max() > 1e-3
-
-
-def test_an_unknown_scaling_is_refused():
-    with pytest.raises(ValueError, match="Received: gradient_scaling='user'"):
-        make_supernet(ALIKE[:1], "focus_fair", gradient_scaling="user")

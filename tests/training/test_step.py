@@ -18,9 +18,10 @@ from supernet_reference import (
     to_numpy,
 )
 
-from keras_khyper.training import step
+from keras_khyper.training import Algorithm1, Distillation, step
 
 PATHS = np.array([[[2, 1, 2], [2, 0, 2]]])  # the same choice twice: not a fair set
+FIRST_SET = Algorithm1(sampler=GivenSets(FAIR_SETS[:1]))
 
 
 @pytest.fixture(
@@ -157,15 +158,14 @@ CASES = {
     "sum": {"gradient_scaling": "sum", "fair_sets_per_step": 2},
     "single paths": {"paths": True},
     "sample weight": {"weighted": True, "weight_decay": 0.01},
-    "true labels": {"distillation": False, "distillation_weight": 0.5},
-    "soft at temperature 3": {"distillation_temperature": 3.0},
+    "true labels": {"distillation": None},
+    "soft at temperature 3": {"distillation": Distillation(3.0)},
     "both labels": {
-        "distillation_weight": 0.25,
-        "distillation_temperature": 2.0,
+        "distillation": Distillation(2.0, weight=0.25),
         "weighted": True,
     },
-    "no soft labels": {"distillation_weight": 0.0},
-    "summed over the batch": {"distillation": False, "summed": True},
+    "no soft labels": {"distillation": Distillation(weight=0.0)},
+    "summed over the batch": {"distillation": None, "summed": True},
     "frozen beta": {"train_arch_logits": False, "weight_decay": 0.05},
     "slow encoder": {"encoder_learning_rate_multiplier": 0.25, "weight_decay": 0.05},
     "no momentum": {"momentum": 0.0},
@@ -201,8 +201,11 @@ def test_two_steps_equal_the_reference(name, batch):
         )
     momentum = options.pop("momentum", 0.9)
     supernet = tiny_supernet()
-    reference = ReferenceStep(copy_of(supernet), sets, momentum=momentum, **options)
-    supernet.compile(sgd(momentum), loss=loss, sampler=sampler, **options)
+    algorithm = Algorithm1(sampler=sampler, **options)
+    reference = ReferenceStep(
+        copy_of(supernet), sets, momentum=momentum, algorithm=algorithm
+    )
+    supernet.compile(sgd(momentum), loss, algorithm=algorithm)
     data = tensors(batch)
     if sample_weight is not None:
         data = (*data, ops.convert_to_tensor(sample_weight))
@@ -226,7 +229,7 @@ def test_two_steps_equal_the_reference(name, batch):
 
 def test_subnet_accuracy_is_that_of_the_subnets_predictions(batch):
     supernet = tiny_supernet()
-    supernet.compile(keras.optimizers.SGD(0.0), sampler=GivenSets(FAIR_SETS[:1]))
+    supernet.compile(keras.optimizers.SGD(0.0), algorithm=FIRST_SET)
     logs = step.supernet_step(supernet, tensors(batch))
     hits = [
         to_numpy(supernet(batch[0], arch=arch, training=True)).argmax(1) == batch[1]
@@ -241,12 +244,12 @@ def test_subnet_accuracy_is_that_of_the_subnets_predictions(batch):
 def test_decay_touches_kernels_generators_and_beta_only(batch):
     """Without a learning signal one plain SGD step leaves (1 - lr wd) w."""
     supernet = tiny_supernet()
-    supernet.compile(
-        sgd(momentum=0.0),
+    algorithm = Algorithm1(
         sampler=GivenSets(FAIR_SETS[:1]),
         weight_decay=0.5,
         encoder_learning_rate_multiplier=1.0,
     )
+    supernet.compile(sgd(momentum=0.0), algorithm=algorithm)
     before = [to_numpy(v) for v in supernet.trainable_variables]
     silence = ops.zeros(len(batch[0]))
     step.supernet_step(supernet, (*tensors(batch), silence))
@@ -272,7 +275,7 @@ def test_there_are_undecayed_variables_of_each_kind(name):
 def test_decay_is_coupled_as_in_pytorch():
     """Three updates without gradient, lr .1, wd .5, Nesterov .9: 0.63146 w."""
     supernet = tiny_supernet(generator="shared")
-    supernet.compile(sgd(), weight_decay=0.5)
+    supernet.compile(sgd(), algorithm=Algorithm1(weight_decay=0.5))
     variables = [supernet.stem.kernel_layer.kernel, supernet.classifier.bias]
     before = [to_numpy(v) for v in variables]
     supernet.optimizer.build(variables)
@@ -286,11 +289,10 @@ def test_decay_is_coupled_as_in_pytorch():
 def test_the_subnets_update_leaves_beta_alone(batch):
     """Also its momentum, which the teacher's update has filled."""
     supernet = tiny_supernet()
-    supernet.compile(
-        sgd(),
-        sampler=GivenSets(FAIR_SETS[:1]),
-        encoder_learning_rate_multiplier=1.0,
+    algorithm = Algorithm1(
+        sampler=GivenSets(FAIR_SETS[:1]), encoder_learning_rate_multiplier=1.0
     )
+    supernet.compile(sgd(), algorithm=algorithm)
     x, y = tensors(batch)
     before = to_numpy(supernet.arch_logits)
     logits = step._update_teacher(supernet, x, y, None)
@@ -311,12 +313,10 @@ def test_the_subnets_update_leaves_beta_alone(batch):
 
 def test_beta_can_be_frozen(batch):
     supernet = tiny_supernet()
-    supernet.compile(
-        sgd(),
-        sampler=GivenSets(FAIR_SETS[:1]),
-        train_arch_logits=False,
-        weight_decay=0.5,
+    algorithm = Algorithm1(
+        sampler=GivenSets(FAIR_SETS[:1]), train_arch_logits=False, weight_decay=0.5
     )
+    supernet.compile(sgd(), algorithm=algorithm)
     before = to_numpy(supernet.arch_logits)
     step.supernet_step(supernet, tensors(batch))
     np.testing.assert_array_equal(to_numpy(supernet.arch_logits), before)
@@ -324,7 +324,7 @@ def test_beta_can_be_frozen(batch):
 
 def test_one_step_advances_the_optimizer_twice(batch):
     supernet = tiny_supernet()
-    supernet.compile(sgd(), sampler=GivenSets(FAIR_SETS[:1]))
+    supernet.compile(sgd(), algorithm=FIRST_SET)
     step.supernet_step(supernet, tensors(batch))
     assert int(supernet.optimizer.iterations) == 2
 
@@ -335,7 +335,8 @@ def test_samplers_draw_from_the_models_own_random_state(sampler):
     sequences = []
     for _ in range(2):
         supernet = tiny_supernet(seed=4)
-        supernet.compile(sgd(), sampler=sampler, fair_sets_per_step=2)
+        algorithm = Algorithm1(sampler=sampler, fair_sets_per_step=2)
+        supernet.compile(sgd(), algorithm=algorithm)
         sequences.append([to_numpy(step.sample_archs(supernet)) for _ in range(4)])
     np.testing.assert_array_equal(sequences[0], sequences[1])
     assert any((sequences[0][0] != later).any() for later in sequences[0][1:])
@@ -350,7 +351,7 @@ def test_no_sum_of_activations_knows_its_batch_size(batch):
     import tensorflow as tf
 
     supernet = tiny_supernet()
-    supernet.compile(sgd(), sampler=GivenSets(FAIR_SETS[:1]), jit_compile=False)
+    supernet.compile(sgd(), algorithm=FIRST_SET, jit_compile=False)
     supernet.optimizer.build(supernet.trainable_variables)
     traced = tf.function(lambda x, y: supernet.train_step((x, y)))
     graph = traced.get_concrete_function(*map(tf.constant, batch)).graph
