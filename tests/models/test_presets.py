@@ -37,6 +37,7 @@ def write(folder, supernet, images, **options):
     return kk.models.Preset.write(folder, supernet, INFO, "# Pets\n", images, **options)
 
 
+@pytest.mark.one_backend  # test_shipped_preset.py loads and runs one under each
 def test_a_preset_gives_back_the_supernet_and_what_it_needs(tmp_path, supernet, images):
     correct = np.arange(15_625) % 101
     write(tmp_path / "pets", supernet, images, correct=correct, num_images=100)
