@@ -10,6 +10,7 @@ PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "keras_khyper"
 # those no others than its line names. So there are no circles.
 ALLOWED = {
     "checks": "",
+    "pickles": "",
     "backend": "",
     "spaces": "checks",
     "architectures": "checks spaces",
@@ -18,7 +19,7 @@ ALLOWED = {
     "routes": "checks backend spaces architectures layers generators",
     "profiling": "checks backend spaces",
     "search": "checks spaces",
-    "data": "checks backend",
+    "data": "checks pickles backend",
     "training": "checks backend spaces architectures layers generators routes "
     "profiling data",
     "models": "checks spaces architectures layers generators routes profiling data "

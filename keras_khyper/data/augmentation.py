@@ -136,7 +136,7 @@ class AugmentedBatches(TrainingBatches):
         _check_examples(images, labels)
         check_integer("batch_size", batch_size, 1)
         check_integer("repeats", repeats, 1)
-        check_integer("crop_padding", crop_padding, 0)
+        check_crop_padding(crop_padding, images.shape[1:])
         check_integer("seed", seed, 0)
         arrays.check_statistics(mean, std, images.shape[-1])
         if drop_remainder and batch_size > len(images):
@@ -206,6 +206,17 @@ class AugmentedBatches(TrainingBatches):
             cached = (epoch, self._generator(epoch).permutation(len(self.images)))
             self._order = cached
         return cached[1]
+
+
+def check_crop_padding(crop_padding: int, image_shape: tuple[int, ...]) -> None:
+    """Raise an error unless every crop shows a part of the image.
+
+    Args:
+        crop_padding: black pixels added to each side.
+        image_shape: height, width and channels.
+    """
+    shorter = min(image_shape[:2])
+    check_integer("crop_padding", crop_padding, 0, max(0, shorter - 1))
 
 
 def _check_examples(images: np.ndarray, labels: np.ndarray) -> None:

@@ -101,6 +101,11 @@ def read_binary_split(
                 f"{name} has records of {record_bytes} bytes; the file is cut short or "
                 f"another one. Received: file={str(path)!r}, {content.size} bytes"
             )
+        if not content.any():
+            raise ValueError(
+                f"{name} holds images, but every byte of this file is zero: unpack "
+                f"the archive again. Received: file={str(path)!r}"
+            )
         parts.append(content.reshape(-1, record_bytes))
     records = np.concatenate(parts)  # [n, record]
     labels = records[:, layout.label_bytes - 1].astype(np.int64)

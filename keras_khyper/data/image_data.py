@@ -10,6 +10,7 @@ from keras_khyper.checks import check_choice, check_integer
 from keras_khyper.data import arrays
 from keras_khyper.data.augmentation import (
     AugmentedBatches,
+    check_crop_padding,
     draw_flips_and_crops,
     flip_and_crop,
 )
@@ -115,6 +116,7 @@ class ImageData:
                 f"class_names={self.class_names}"
             )
         arrays.check_statistics(self.mean, self.std, self.image_shape[-1])
+        check_crop_padding(self.padding, self.image_shape)
 
     def _check_split(self, split: str, images: np.ndarray, labels: np.ndarray) -> None:
         if images.dtype != np.uint8 or labels.dtype != np.int64:

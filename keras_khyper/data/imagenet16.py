@@ -11,6 +11,7 @@ import numpy.typing as npt
 from keras_khyper.checks import check_integer
 from keras_khyper.data import arrays, splits
 from keras_khyper.data.image_data import ImageData
+from keras_khyper.pickles import load_pickle
 
 _IMAGE_SIZE = 16
 _NUM_CLASSES = 120
@@ -54,8 +55,8 @@ def load_imagenet16_120(
     images, of which `validation_size` are held out to select) and `val_data` (6,000,
     which the benchmark tests on). The files are those of Chrabaszcz et al. (2017,
     arXiv:1707.08819) at 16x16; image-net.org gives them to registered users under
-    ImageNet's terms. They are pickles, and reading a pickle can run code: read only
-    the original ones (`check_md5`).
+    ImageNet's terms. They are pickles; what one could run is refused, and
+    `check_md5` compares each file with the benchmark's.
 
     Args:
         data_dir: folder of the eleven files.
@@ -143,9 +144,9 @@ def _read_files(
 def _read_file(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
     try:
         with open(path, "rb") as file:
-            content = pickle.load(file, encoding="latin1")  # written by Python 2
+            content = load_pickle(file, encoding="latin1")  # written by Python 2
         pixels, labels = np.asarray(content["data"]), np.asarray(content["labels"])
-    except (EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+    except (EOFError, LookupError, TypeError, ValueError, pickle.PickleError) as error:
         raise ValueError(
             f"The file must be a pickle with `data` and `labels` ({error!r}). "
             f"Received: file={str(path)!r}"

@@ -86,7 +86,7 @@ def test_every_batch_image_is_a_normalised_window_of_its_source():
 
 def test_the_border_is_black_before_normalising():
     images = np.full((8, 4, 4, 3), 255, np.uint8)
-    train = AugmentedBatches(images, np.zeros(8, int), 8, MEAN, STD, crop_padding=4)
+    train = AugmentedBatches(images, np.zeros(8, int), 8, MEAN, STD, crop_padding=3)
     values = np.unique(train.batch(0, 0)[0].reshape(-1, 3), axis=0)
     black, white = -np.array(MEAN) / STD, (255 - np.array(MEAN)) / STD
     np.testing.assert_allclose(values, [black, white], rtol=1e-5)
@@ -166,6 +166,7 @@ def test_an_epoch_ends(index):
         ({"batch_size": 2.0}, TypeError, "Received: batch_size=2.0"),
         ({"repeats": 0}, ValueError, "Received: repeats=0"),
         ({"crop_padding": -1}, ValueError, "Received: crop_padding=-1"),
+        ({"crop_padding": 99}, ValueError, "Received: crop_padding=99"),
         ({"seed": -1}, ValueError, "Received: seed=-1"),
     ],
 )

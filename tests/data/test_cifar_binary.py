@@ -76,6 +76,15 @@ def test_every_image_keeps_its_pixels_and_label(written, monkeypatch):
         assert read.class_names[-1] == f"class{CLASSES[name] - 1}"
 
 
+@pytest.mark.one_backend
+def test_a_file_of_zeros_is_named(written):
+    name, folder, _, _ = written
+    file = sorted(folder.glob("*.bin"))[0]
+    file.write_bytes(bytes(file.stat().st_size))
+    with pytest.raises(ValueError, match=f"every byte.*{file.name}"):
+        data.load(name, data_dir=folder, validation_size=10)
+
+
 def test_a_file_cut_short_is_named(written):
     name, folder, _, _ = written
     path = folder / {"cifar10": "data_batch_3.bin", "cifar100": "train.bin"}[name]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import pathlib
 import pickle
 
 import numpy as np
@@ -133,3 +134,23 @@ def test_other_layouts_are_refused(folder, content, message):
     with pytest.raises(ValueError, match=message) as error:
         data.load_imagenet16_120(folder[0], 240)
     assert "train_data_batch_3" in str(error.value)
+
+
+class Malicious:
+    """A pickle that calls a function of the reader's."""
+
+    def __reduce__(self):
+        return pathlib.Path.touch, (self.path,)
+
+    def __init__(self, path):
+        self.path = path
+
+
+@pytest.mark.one_backend
+def test_a_pickle_runs_nothing(folder):
+    path = folder[0]
+    content = {"data": Malicious(path / "ran"), "labels": []}
+    (path / "val_data").write_bytes(pickle.dumps(content))
+    with pytest.raises(ValueError, match="which could run code.*val_data"):
+        data.load_imagenet16_120(path, 240)
+    assert not (path / "ran").exists()
