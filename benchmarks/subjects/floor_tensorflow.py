@@ -1,5 +1,6 @@
 """The floor on TensorFlow: one tf.function of raw operations."""
 
+import sys
 from typing import Any
 
 import tensorflow as tf
@@ -113,7 +114,7 @@ def make_step(passes: list[list[Unit]], batch: int, dtype: str) -> Any:
 
     tensors = Tensors(passes, batch, convert)
     weights = [[_weights(tensors, unit, convert) for unit in units] for units in passes]
-    this = __import__(__name__)
+    this = sys.modules[__name__]
 
     @tf.function
     def step() -> Any:
