@@ -135,7 +135,7 @@ def _update_subnets(model, x, y, soft_labels, sample_weight, all_archs):
     _apply(model, gradients, variables, factors, decay=0.0)
     loss, replicas = mean_loss(logits), backend.num_replicas()
     model.subnet_loss_metric.update_state(loss * replicas, sample_weight=_batch_size(x))
-    labels = y if len(y.shape) == 1 else ops.argmax(y, axis=-1)
+    labels = _class_indices(y)
     hits = ops.equal(ops.argmax(logits, axis=-1), ops.cast(labels, "int32")[None])
     model.subnet_accuracy_metric.update_state(ops.cast(hits, "float32"))
 
@@ -209,3 +209,10 @@ def _batch_size(x):
 
 def _loss_tracker(model):
     return next(metric for metric in model.metrics if metric.name == "loss")
+
+
+def _class_indices(y):
+    """Return the class of each label: [B] of [B], [B, 1] or soft labels [B, Y]."""
+    if len(y.shape) == 1:
+        return y
+    return y[:, 0] if y.shape[-1] == 1 else ops.argmax(y, axis=-1)
