@@ -39,13 +39,21 @@ class FixedSampler(kk.training.Sampler):
         return keras.ops.convert_to_tensor(self.sets[: shape[0]][:, None])
 
 
+class TeacherOnly(TinySupernet):
+    """Its subnets' update moves nothing: of two updates no mean is that of a step."""
+
+    def call_subnets(self, *args, **kwargs):
+        logits, statistics = super().call_subnets(*args, **kwargs)
+        return 0.0 * logits, statistics
+
+
 def no_teacher_loss(y, logits):
     return 0.0 * keras.ops.sum(logits, axis=-1)
 
 
 def make(sets, teacher, weight_decay):
     keras.utils.set_random_seed(3)
-    supernet = TinySupernet(seed=5)
+    supernet = (TeacherOnly if teacher else TinySupernet)(seed=5)
     supernet.build((None, *IMAGE_SHAPE))
     supernet.compile(
         keras.optimizers.SGD(0.1),
@@ -76,6 +84,7 @@ def compare(images, labels, teacher, weight_decay):
     ).history
     distributed = trained_weights(supernet)
     singles, losses = [], []
+    tf.config.run_functions_eagerly(True)  # four graphs for a step each cost more
     for replica in range(2):
         single = make([FAIR_SETS[replica]], teacher, weight_decay)
         history = single.fit(
@@ -83,6 +92,7 @@ def compare(images, labels, teacher, weight_decay):
         ).history
         losses.append(history["loss" if teacher else "subnet_loss"][0])
         singles.append(trained_weights(single))
+    tf.config.run_functions_eagerly(False)
     mean = [(a + b) / 2 for a, b in zip(*singles, strict=True)]
     pairs = list(zip(distributed, mean, before, strict=True))
     return {
