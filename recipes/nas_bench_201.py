@@ -347,7 +347,7 @@ def deploy(
     logits = network.predict(images, batch_size=500, verbose=0)
     coset = supernet.space.coset(arch)
     statistics = recalibrator.statistics(coset)
-    reference, _ = supernet.call_subnets(images[:500], coset, statistics)
+    reference = supernet.call_subnets(images[:500], coset, statistics)
     report = {
         "arch": supernet.space.to_string(arch),
         "split": f"{data.test_split} ({len(images)} images), read once",

@@ -271,7 +271,7 @@ def difference_from_supernet(
     import keras
 
     fair_set = run.supernet.space.pack(arch[None]).archs[0]  # the first row is arch
-    reference, _ = run.supernet.call_subnets(
+    reference = run.supernet.call_subnets(
         keras.ops.convert_to_tensor(images),
         fair_set,
         recalibrator.statistics(fair_set),

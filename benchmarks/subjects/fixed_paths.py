@@ -11,9 +11,8 @@ from keras import ops
 
 from benchmarks.subjects import supernet_step
 from keras_khyper.backend.routing import ListRouting
-from keras_khyper.layers import FairRoute, PathRoute
-from keras_khyper.layers.norm_statistics import BatchStatistics
 from keras_khyper.models import NASBench201Supernet
+from keras_khyper.routes import BatchStatistics, FairRoute, PathRoute
 
 STYLES = ("set", "paths")
 
@@ -28,7 +27,7 @@ class FixedPathRoute(PathRoute):
         self.example = x
         contributions = super().send(x, operations, decisions)
         return [
-            None if candidates[self.arch[decision]].is_zero else contribution
+            None if candidates[self.choices[decision]].is_zero else contribution
             for candidates, decision, contribution in zip(
                 operations, decisions, contributions, strict=True
             )
@@ -70,11 +69,11 @@ class FixedSupernet(NASBench201Supernet):
             )
         return super().body(x, route)
 
-    def run_fair_set(self, inputs, archs, statistics):
+    def call_subnets(self, inputs, archs, statistics=None):
         """Run the fixed set: logits [S, B, Y]."""
         del archs
         if self.style == "set":
-            return super().run_fair_set(inputs, self.fixed_archs, statistics)
+            return super().call_subnets(inputs, self.fixed_archs, statistics)
         features, coefficients = self.encode(
             ops.one_hot(self.fixed_archs, self.space.num_candidates)
         )

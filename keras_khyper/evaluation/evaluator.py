@@ -82,7 +82,7 @@ class SubnetEvaluator:
 
         def predict(images: Any, archs: Any, statistics: Any) -> Any:
             self._num_predict_traces += 1
-            logits, _ = supernet.call_subnets(images, archs, statistics)
+            logits = supernet.call_subnets(images, archs, statistics)
             self._num_classes = logits.shape[-1]  # a static shape, known when traced
             finite = ops.all(ops.isfinite(logits), axis=(1, 2))  # [K]
             return ops.argmax(logits, axis=-1), finite  # [K, B]

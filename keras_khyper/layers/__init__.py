@@ -11,7 +11,6 @@ from keras_khyper.layers.bias import Bias
 from keras_khyper.layers.centered_encoder import CenteredEncoder
 from keras_khyper.layers.centered_kernel import CenteredKShotHypernetKernel
 from keras_khyper.layers.classification_head import ClassificationHead
-from keras_khyper.layers.deploy_route import DeployRoute
 from keras_khyper.layers.generated_conv import (
     GeneratedConv2D,
     GeneratedDepthwiseConv2D,
@@ -33,13 +32,6 @@ from keras_khyper.layers.operations import (
     SearchableCell,
 )
 from keras_khyper.layers.routed_layer import RoutedLayer
-from keras_khyper.layers.routes import (
-    FairRoute,
-    MixtureRoute,
-    PathRoute,
-    Route,
-    SwitchRoute,
-)
 from keras_khyper.layers.searchable_bottleneck import (
     BottleneckOperation,
     SearchableBottleneck,
@@ -58,26 +50,20 @@ __all__ = [
     "CenteredKShotHypernetKernel",
     "ClassificationHead",
     "CoefficientAttention",
-    "DeployRoute",
-    "FairRoute",
     "GeneratedConv2D",
     "GeneratedDepthwiseConv2D",
     "KShotHypernetKernel",
     "KShotKernel",
     "KernelLayer",
     "MixerBlock",
-    "MixtureRoute",
     "Operation",
-    "PathRoute",
     "ResidualKShotHypernetKernel",
     "ResidualReduction",
-    "Route",
     "RoutedLayer",
     "SearchableBottleneck",
     "SearchableCell",
     "SharedKernel",
     "SimplexNet",
     "SubnetBatchNormalization",
-    "SwitchRoute",
     "UniversalInvertedBottleneck",
 ]

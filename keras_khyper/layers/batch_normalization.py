@@ -1,4 +1,4 @@
-"""Batch normalisation whose moving statistics belong to the teacher alone.
+"""Batch normalization whose moving statistics belong to the teacher alone.
 
 Shapes: ``B`` batch, ``H W`` space, ``C`` channels.
 """
@@ -14,7 +14,7 @@ class SubnetBatchNormalization(keras.layers.Layer):
     """BatchNorm shared by the teacher and all subnets of a supernet.
 
     Scale and offset are shared. The moving statistics are the teacher's: only
-    `call` with ``training=True`` writes them. Subnets normalise with their own
+    `call` with ``training=True`` writes them. Subnets normalize with their own
     batch statistics (`normalize_batch`) while they train, and with recalibrated
     statistics (`normalize`) at inference (paper appendix A.1).
 
@@ -22,6 +22,11 @@ class SubnetBatchNormalization(keras.layers.Layer):
         momentum: Weight of the old moving statistics, per update.
         epsilon: Added to the variance.
         **kwargs: Passed to `keras.layers.Layer`.
+
+    Call arguments:
+        x: Tensor [B, H, W, C].
+        training: Whether the teacher trains.
+        mask: What the outputs are multiplied by, [C] or a scalar; None for nothing.
 
     Input shape: [B, H, W, C]. Output shape: the same.
 
@@ -55,11 +60,11 @@ class SubnetBatchNormalization(keras.layers.Layer):
             dtype="float32",
         )
 
-    def call(self, x, training=False):
-        """Normalise as the teacher does: batch statistics only in training."""
+    def call(self, x, training=False, mask=None):
+        """Normalize as the teacher does: batch statistics only in training."""
         if not training:
-            return self._normalize(x, self.moving_mean, self.moving_variance)
-        y, mean, variance = self.normalize_batch(x)
+            return self._normalize(x, self.moving_mean, self.moving_variance, mask)
+        y, mean, variance = self.normalize_batch(x, mask)
         self.update_moving_statistics(mean, variance)
         return y
 
@@ -72,48 +77,48 @@ class SubnetBatchNormalization(keras.layers.Layer):
             update = moving * self.momentum + batch * (1.0 - self.momentum)
             moving.assign(ops.stop_gradient(update))
 
-    def normalize_batch(self, x):
-        """Normalise by the statistics of ``x``; returns them and writes nothing.
+    def normalize_batch(self, x, mask=None):
+        """Normalize by the statistics of ``x``; return them and write nothing.
 
         Args:
             x: Tensor [B, H, W, C].
+            mask: What the outputs are multiplied by, [C] or a scalar; None for
+                nothing.
 
         Returns:
-            The normalised tensor, mean [C] and biased variance [C].
+            The normalized tensor, mean [C] and biased variance [C].
         """
-        return backend.normalize_batch(
-            x,
-            ops.convert_to_tensor(self.gamma),
-            ops.convert_to_tensor(self.beta),
-            self.epsilon,
-        )
+        scale, offset = self._scale_and_offset(mask)
+        return backend.normalize_batch(x, scale, offset, self.epsilon)
 
-    def normalize(self, x, mean, variance):
-        """Normalise ``x`` [B, H, W, C] by a given mean [C] and variance [C].
+    def normalize(self, x, mean, variance, mask=None):
+        """Normalize ``x`` [B, H, W, C] by a given mean [C] and variance [C].
 
         In float32 by the operation of `keras.layers.BatchNormalization`, to the last
         bit: a random network amplifies the rounding of its first layers some hundred
         times, and a subnet's logits should be those of its materialised network.
         """
         if keras.backend.standardize_dtype(x.dtype) != "float32":
-            return self._normalize(x, mean, variance)
-        scale, offset = map(ops.convert_to_tensor, (self.gamma, self.beta))
+            return self._normalize(x, mean, variance, mask)
+        scale, offset = self._scale_and_offset(mask)
         return ops.batch_normalization(
             x, mean, variance, -1, offset, scale, self.epsilon
         )
 
-    def _normalize(self, x, mean, variance):
-        # The backend's fused kernel: faster, and it rounds otherwise.
-        scale, offset = map(ops.convert_to_tensor, (self.gamma, self.beta))
+    def _normalize(self, x, mean, variance, mask):
+        # The backend's fused kernel: faster, with a rounding of its own.
+        scale, offset = self._scale_and_offset(mask)
         return backend.normalize(x, mean, variance, scale, offset, self.epsilon)
 
-    def masked(self, mask):
-        """Return this layer with its outputs times ``mask``, [C] or a scalar.
-
-        The mask goes into scale and offset, so that it costs no pass over the
-        activations and a masked channel is exactly zero.
-        """
-        return MaskedBatchNormalization(self, mask)
+    def _scale_and_offset(self, mask):
+        # The mask goes into scale and offset: it costs no pass over the activations,
+        # and a masked channel is exactly zero.
+        if mask is None:
+            return ops.convert_to_tensor(self.gamma), ops.convert_to_tensor(self.beta)
+        mask = ops.cast(mask, "float32")
+        return tuple(
+            ops.convert_to_tensor(weight) * mask for weight in (self.gamma, self.beta)
+        )
 
     def get_config(self):
         """Return the constructor's arguments."""
@@ -122,31 +127,6 @@ class SubnetBatchNormalization(keras.layers.Layer):
             "momentum": self.momentum,
             "epsilon": self.epsilon,
         }
-
-
-class MaskedBatchNormalization:
-    """A `SubnetBatchNormalization` whose outputs are multiplied by a mask.
-
-    It offers what normalises in that layer, and its other attributes.
-
-    Args:
-        layer: The `SubnetBatchNormalization`.
-        mask: Tensor [C] or a scalar.
-    """
-
-    def __init__(self, layer, mask):
-        self._layer = layer
-        mask = ops.cast(mask, "float32")
-        self.gamma = ops.convert_to_tensor(layer.gamma) * mask
-        self.beta = ops.convert_to_tensor(layer.beta) * mask
-
-    def __getattr__(self, name):
-        return getattr(self._layer, name)
-
-    call = SubnetBatchNormalization.call
-    normalize_batch = SubnetBatchNormalization.normalize_batch
-    normalize = SubnetBatchNormalization.normalize
-    _normalize = SubnetBatchNormalization._normalize
 
 
 def normalize_joined(layers, x, weights, training):

@@ -8,8 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_khyper import backend
-from keras_khyper.layers.norm_statistics import BatchStatistics
-from keras_khyper.layers.routes import PathRoute
+from keras_khyper.routes import BatchStatistics, PathRoute
 
 
 class CoefficientGradients(keras.callbacks.Callback):

@@ -11,9 +11,9 @@ import numpy as np
 from keras import ops
 
 from keras_khyper.layers.batch_normalization import SubnetBatchNormalization
-from keras_khyper.layers.deploy_route import DeployRoute
 from keras_khyper.layers.generated_conv import GeneratedConv2D
 from keras_khyper.profiling import macs, trainable_params
+from keras_khyper.routes import DeployRoute
 from keras_khyper.training.recalibration import check_recalibrator
 
 

@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_khyper import backend
 from keras_khyper.checks import check_integer
-from keras_khyper.layers.norm_statistics import Statistics
+from keras_khyper.routes import BatchStatistics, Statistics
 
 
 class LayerwiseStatistics(Statistics):
@@ -26,14 +26,14 @@ class LayerwiseStatistics(Statistics):
         self.given = given
         self.recorded = {}
 
-    def normalize(self, layer, x, slot):
-        """Normalise ``x`` [B, H, W, C] of the subnet in ``slot``."""
+    def normalize(self, layer, x, slot=None, mask=None):
+        """Normalize; see `Statistics.normalize`."""
         key = _key(layer.name, slot)
-        y, mean, variance = layer.normalize_batch(x)
+        y, mean, variance = layer.normalize_batch(x, mask)
         self.recorded[key] = (mean, variance)
         if key not in self.given:
             return y
-        return ops.where(self.known[key], layer.normalize(x, *self.given[key]), y)
+        return ops.where(self.known[key], layer.normalize(x, *self.given[key], mask), y)
 
 
 def _key(name, slot):
@@ -81,12 +81,14 @@ class Recalibrator:
 
         def whole(images, archs):
             self.num_traces += 1
-            return supernet.call_subnets(images, archs)[1]
+            statistics = BatchStatistics()
+            supernet.call_subnets(images, archs, statistics)
+            return statistics.collect()
 
         def part(images, archs, known, given):
             self.num_traces += 1
             statistics = LayerwiseStatistics(known, given)
-            supernet.run_fair_set(images, archs, statistics)
+            supernet.call_subnets(images, archs, statistics)
             # Noted while tracing: a compiled function may sort its outputs.
             self._layer_order = list(statistics.recorded)
             return statistics.recorded

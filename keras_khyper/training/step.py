@@ -144,7 +144,7 @@ def _run_sets(model, x, archs):
     logits = []
     for index in range(archs.shape[0]):
         if model.algorithm.sampler.is_fair:
-            logits.append(model.call_subnets(x, archs[index])[0])
+            logits.append(model.call_subnets(x, archs[index]))
         else:
             logits.append(model.call_paths(x, archs[index]))
     return ops.concatenate(logits)  # [sets * S, B, Y]

@@ -11,16 +11,14 @@ import numpy as np
 from keras import ops
 
 from keras_khyper import architectures, backend, generators
-from keras_khyper.layers.norm_statistics import (
+from keras_khyper.routes import (
     BatchStatistics,
-    GivenStatistics,
-    TeacherStatistics,
-)
-from keras_khyper.layers.routes import (
     FairRoute,
+    GivenStatistics,
     MixtureRoute,
     PathRoute,
     SwitchRoute,
+    TeacherStatistics,
 )
 from keras_khyper.training.algorithm import Algorithm1
 from keras_khyper.training.deployment import count_subnets, fill_in, lay_out
@@ -159,22 +157,18 @@ class Supernet(backend.SupernetTrainer, keras.Model):
             inputs: Images [B, H, W, channels].
             archs: Integer tensor [K, D], no two of which choose the same candidate
                 at a decision.
-            statistics: What an earlier call returned, to normalise with; None
-                normalises each subnet with its own batch statistics.
+            statistics: A `keras_khyper.routes.Statistics`, to normalize with; or
+                those that `Recalibrator` computed, a dictionary of BatchNorm layer
+                names to (mean, variance). None normalizes each subnet by its own
+                batch statistics.
 
         Returns:
-            Logits [K, B, Y] and the statistics that were used: a dictionary of
-            BatchNorm layer names to (mean, variance).
+            Logits [K, B, Y].
         """
         if statistics is None:
-            recorder = BatchStatistics()
-            logits = self.run_fair_set(inputs, archs, recorder)
-            return logits, recorder.collect()
-        given = GivenStatistics(statistics)
-        return self.run_fair_set(inputs, archs, given), statistics
-
-    def run_fair_set(self, inputs, archs, statistics):
-        """Run a fair set with any object that normalises: logits [K, B, Y]."""
+            statistics = BatchStatistics(record=False)
+        elif isinstance(statistics, dict):
+            statistics = GivenStatistics(statistics)
         archs = ops.convert_to_tensor(archs, "int32")
         features, coefficients = self.encode(self.architectures.encode(archs))
         route = FairRoute(

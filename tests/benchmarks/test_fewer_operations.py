@@ -41,7 +41,7 @@ def test_runs_the_candidates_it_names():
     assert [op.conv.kernel_size for op in cell.edge_operations[0]] == [3, 1]
     images = np.random.default_rng(0).normal(size=(4, 8, 8, 3)).astype("float32")
     archs = ops.convert_to_tensor([[0] * NUM_EDGES, [1] * NUM_EDGES], "int32")
-    logits, _ = supernet.call_subnets(images, archs)
+    logits = supernet.call_subnets(images, archs)
     assert logits.shape == (2, 4, 10)
     # The same subnet alone, by the path that runs its own operations only.
     alone = ops.convert_to_numpy(supernet(images, arch=[1] * NUM_EDGES, training=True))

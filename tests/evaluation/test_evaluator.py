@@ -8,7 +8,8 @@ from keras import ops
 
 from keras_khyper import Supernet, generators
 from keras_khyper.evaluation import SubnetEvaluator
-from keras_khyper.layers import PathRoute, SearchableCell, SubnetBatchNormalization
+from keras_khyper.layers import SearchableCell, SubnetBatchNormalization
+from keras_khyper.routes import PathRoute
 from keras_khyper.spaces import SearchSpace
 from keras_khyper.training import Recalibrator
 
@@ -104,7 +105,7 @@ class NumpyStatistics:
         self.given = found
         self.found = {}
 
-    def normalize(self, layer, x, slot):
+    def normalize(self, layer, x, slot=None, mask=None):
         assert slot is None
         x = to_numpy(x)
         pair = x.mean((0, 1, 2)), x.var((0, 1, 2))

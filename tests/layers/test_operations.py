@@ -7,21 +7,21 @@ from keras import ops
 from keras_khyper.generators import KShotHypernet, Shared
 from keras_khyper.layers import (
     OPERATIONS,
-    FairRoute,
     GeneratedConv2D,
-    MixtureRoute,
     Operation,
-    PathRoute,
     ResidualReduction,
-    Route,
     SearchableCell,
 )
-from keras_khyper.layers.norm_statistics import (
+from keras_khyper.layers.operations import make_operations
+from keras_khyper.routes import (
     BatchStatistics,
+    FairRoute,
     GivenStatistics,
+    MixtureRoute,
+    PathRoute,
+    Route,
     TeacherStatistics,
 )
-from keras_khyper.layers.operations import make_operations
 
 NAMES = list(OPERATIONS)
 K, C, RANK, SHOTS = len(NAMES), 3, 4, 2

@@ -94,9 +94,9 @@ def test_given_statistics_round_as_keras_own_layer_does():
     x = ops.convert_to_tensor(rng.normal(1, 2, (4, 8, 8, channels)).astype("float32"))
     mean, variance = map(ops.convert_to_tensor, weights[2:])
     expected = to_numpy(keras_layer(x))
-    for each in (layer, layer.masked(np.ones(channels, "float32"))):
+    for mask in (None, np.ones(channels, "float32")):
         np.testing.assert_array_equal(
-            to_numpy(each.normalize(x, mean, variance)), expected
+            to_numpy(layer.normalize(x, mean, variance, mask)), expected
         )
 
 
@@ -105,18 +105,17 @@ def test_a_mask_multiplies_the_output(layer, x, mask):
     """Statistics are those of the inputs; zeros are exact."""
     given = [np.array(v, "float32") for v in ([1.0, -2.0, 3.0], [0.5, 2.0, 1.0])]
     tensors = [ops.convert_to_tensor(value) for value in (x, *given)]
-    masked = layer.masked(ops.convert_to_tensor(mask, "float32"))
-    assert masked.name == layer.name
+    factor = ops.convert_to_tensor(mask, "float32")
     batch = x.astype("float64").mean((0, 1, 2)), x.astype("float64").var((0, 1, 2))
-    y, mean, variance = masked.normalize_batch(tensors[0])
+    y, mean, variance = layer.normalize_batch(tensors[0], factor)
     np.testing.assert_allclose(to_numpy(mean), batch[0], rtol=1e-5)
     np.testing.assert_allclose(to_numpy(variance), batch[1], rtol=1e-4)
     before = moving(layer)
     for output, statistics in (
         (y, batch),
-        (masked.normalize(*tensors), given),
-        (masked.call(tensors[0]), before),
-        (masked.call(tensors[0], training=True), batch),
+        (layer.normalize(*tensors, factor), given),
+        (layer.call(tensors[0], mask=factor), before),
+        (layer.call(tensors[0], training=True, mask=factor), batch),
     ):
         expected = np.array(mask) * normalized(layer, x, *statistics)
         np.testing.assert_allclose(to_numpy(output), expected, atol=2e-4)

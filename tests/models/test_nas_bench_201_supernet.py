@@ -11,6 +11,7 @@ from supernet_reference import small_generator
 from keras_khyper import Supernet
 from keras_khyper.models import NASBench201Supernet, nas_bench_201_network
 from keras_khyper.profiling import macs, trainable_params
+from keras_khyper.routes import BatchStatistics
 from keras_khyper.training import Recalibrator
 
 SHAPE = (8, 8, 3)
@@ -62,7 +63,9 @@ def images():
 def coset_results(supernet, images):
     """Logits and statistics of the first architecture's coset."""
     archs = ops.convert_to_tensor(supernet.space.coset(ARCHS[0]), "int32")
-    return supernet.call_subnets(ops.convert_to_tensor(images), archs)
+    statistics = BatchStatistics()
+    logits = supernet.call_subnets(ops.convert_to_tensor(images), archs, statistics)
+    return logits, statistics.collect()
 
 
 def test_a_fair_sets_logits_are_those_of_its_single_paths(
@@ -80,9 +83,7 @@ def test_materialized_logits_equal_the_supernets(supernet, images, coset_results
     network = supernet.materialize(ARCHS[0], Recalibrator(supernet, images))
     new = np.random.default_rng(2).normal(size=images.shape).astype("float32")
     archs = ops.convert_to_tensor(supernet.space.coset(ARCHS[0]), "int32")
-    logits, _ = supernet.call_subnets(
-        ops.convert_to_tensor(new), archs, coset_results[1]
-    )
+    logits = supernet.call_subnets(ops.convert_to_tensor(new), archs, coset_results[1])
     np.testing.assert_allclose(to_numpy(network(new)), to_numpy(logits)[0], atol=1e-4)
     # And on the calibration images those of the one forward behind it all.
     forward = to_numpy(supernet(images, arch=ARCHS[0], training=True))

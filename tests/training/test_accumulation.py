@@ -20,7 +20,7 @@ from supernet_reference import (
     to_numpy,
 )
 
-from keras_khyper.layers import MixtureRoute, PathRoute, SwitchRoute
+from keras_khyper.routes import MixtureRoute, PathRoute, SwitchRoute
 from keras_khyper.training import Algorithm1, Distillation, step
 
 BACKEND = keras.backend.backend()

@@ -11,7 +11,7 @@ from supernet_reference import (
     to_numpy,
 )
 
-from keras_khyper.layers import PathRoute
+from keras_khyper.routes import PathRoute
 from keras_khyper.training import Recalibrator
 
 ARCHS = FAIR_SETS[0]
@@ -38,7 +38,7 @@ def statistics(supernet, images):
 def logits_with(supernet, images, statistics):
     archs = ops.convert_to_tensor(ARCHS, "int32")
     return to_numpy(
-        supernet.call_subnets(ops.convert_to_tensor(images), archs, statistics)[0]
+        supernet.call_subnets(ops.convert_to_tensor(images), archs, statistics)
     )
 
 
@@ -48,7 +48,7 @@ class NumpyStatistics:
     def __init__(self):
         self.found = {}
 
-    def normalize(self, layer, x, slot):
+    def normalize(self, layer, x, slot=None, mask=None):
         assert slot is None
         values = to_numpy(x)
         pair = values.mean((0, 1, 2)), values.var((0, 1, 2))

@@ -14,7 +14,7 @@ from supernet_reference import (
 )
 
 from keras_khyper import Supernet
-from keras_khyper.layers.routes import Route
+from keras_khyper.routes import Route
 from keras_khyper.spaces import SearchSpace
 from keras_khyper.training import SPOS, Algorithm1, Distillation, FocusFair
 from keras_khyper.training.step import sample_archs, supernet_step

@@ -8,9 +8,9 @@ from keras import ops
 
 from keras_khyper.layers.bias import Bias
 from keras_khyper.layers.generated_conv import GeneratedDepthwiseConv2D
-from keras_khyper.layers.norm_statistics import Statistics
 from keras_khyper.layers.plain_layers import convolution_layers
-from keras_khyper.layers.routes import PathRoute
+from keras_khyper.routes.path import PathRoute
+from keras_khyper.routes.statistics import Statistics
 from keras_khyper.spaces import Convolution
 
 
@@ -27,7 +27,7 @@ class DeployRoute(PathRoute):
     added for it.
 
     Args:
-        arch: Sequence of D Python integers, the choices.
+        choices: Sequence of D Python integers, the candidate of each decision.
         sizes: Integers [1, D, n], known ones; see `Route`.
 
     Attributes:
@@ -35,8 +35,8 @@ class DeployRoute(PathRoute):
             gets its weights, one after the other.
     """
 
-    def __init__(self, arch, sizes=None):
-        super().__init__(arch, statistics=_OwnStatistics(), sizes=sizes)
+    def __init__(self, choices, sizes=None):
+        super().__init__(choices, statistics=_OwnStatistics(), sizes=sizes)
         self.sources = {}
         self._convolved = {}  # id of an output -> how it was made, and itself
 
@@ -73,7 +73,7 @@ class DeployRoute(PathRoute):
         return y
 
     def norm(self, layer, x, mask=None):
-        """Normalise with a plain layer; see `Route.norm`."""
+        """Normalize with a plain layer; see `Route.norm`."""
         channels = x.shape[-1]
         if mask is not None:
             channels = _number(ops.sum(mask))

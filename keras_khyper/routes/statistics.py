@@ -1,4 +1,4 @@
-"""By which statistics the BatchNorm layers of a supernet normalise.
+"""The statistics that BatchNorm layers of a supernet normalize by.
 
 Shapes: ``S`` subnets, ``B`` batch, ``H W`` space, ``C`` channels.
 """
@@ -9,7 +9,7 @@ from keras_khyper.layers.batch_normalization import normalize_joined
 
 
 class Statistics:
-    """Base of the objects that say by which statistics BatchNorm normalises.
+    """Base of the objects that say which statistics BatchNorm normalizes by.
 
     Attributes:
         regularizes: Whether dropout is active: in the teacher's training alone.
@@ -17,15 +17,24 @@ class Statistics:
 
     regularizes = False
 
-    def normalize(self, layer, x, slot):
-        """Normalise ``x`` [B, H, W, C] of the subnet in ``slot``, or None."""
+    def normalize(self, layer, x, slot=None, mask=None):
+        """Return normalized images.
+
+        Args:
+            layer: A `SubnetBatchNormalization`.
+            x: Tensor [B, H, W, C].
+            slot: Which of S subnets it belongs to; None where they share it, or for
+                a single one.
+            mask: What the outputs are multiplied by, [C] or a scalar; None for
+                nothing.
+        """
         raise TypeError(
-            "Statistics must define normalize(layer, x, slot). "
+            "Statistics must define normalize(layer, x, slot, mask). "
             f"Received: statistics={type(self).__name__}"
         )
 
     def normalize_joined(self, layers, x, weights):
-        """Normalise the channels of n layers side by side, and weight them.
+        """Normalize the channels of n layers side by side, and weight them.
 
         Args:
             layers: n BatchNorm layers of C channels.
@@ -38,7 +47,7 @@ class Statistics:
         parts = zip(layers, ops.split(x, len(layers), axis=-1), weights, strict=True)
         return ops.concatenate(
             [
-                ops.cast(weight, x.dtype) * self.normalize(layer, part, None)
+                ops.cast(weight, x.dtype) * self.normalize(layer, part)
                 for layer, part, weight in parts
             ],
             axis=-1,
@@ -46,7 +55,7 @@ class Statistics:
 
 
 class BatchStatistics(Statistics):
-    """Normalise by each subnet's own batch statistics and record them.
+    """Normalize by each subnet's own batch statistics and record them.
 
     ``recorded`` maps the name of a BatchNorm layer to its mean and variance,
     each [C], or [S, C] where the layer served S subnets.
@@ -60,9 +69,9 @@ class BatchStatistics(Statistics):
         self.record = record
         self.recorded = {}
 
-    def normalize(self, layer, x, slot):
-        """Normalise ``x`` [B, H, W, C] of the subnet in ``slot``."""
-        y, mean, variance = layer.normalize_batch(x)
+    def normalize(self, layer, x, slot=None, mask=None):
+        """Normalize by the images' own statistics; see `Statistics.normalize`."""
+        y, mean, variance = layer.normalize_batch(x, mask)
         if self.record:
             self.recorded.setdefault(layer.name, {})[slot] = (mean, variance)
         return y
@@ -81,7 +90,7 @@ class BatchStatistics(Statistics):
 
 
 class GivenStatistics(Statistics):
-    """Normalise by statistics from an earlier recalibration.
+    """Normalize by statistics from an earlier recalibration.
 
     Args:
         statistics: name -> (mean, variance), as `BatchStatistics.collect` made.
@@ -90,25 +99,25 @@ class GivenStatistics(Statistics):
     def __init__(self, statistics):
         self.statistics = statistics
 
-    def normalize(self, layer, x, slot):
-        """Normalise ``x`` [B, H, W, C] of the subnet in ``slot``."""
+    def normalize(self, layer, x, slot=None, mask=None):
+        """Normalize by the given statistics; see `Statistics.normalize`."""
         mean, variance = self.statistics[layer.name]
         if slot is not None:
             mean, variance = mean[slot], variance[slot]
-        return layer.normalize(x, mean, variance)
+        return layer.normalize(x, mean, variance, mask)
 
 
 class TeacherStatistics(Statistics):
-    """Normalise as the teacher: batch statistics and moving averages."""
+    """Normalize as the teacher: batch statistics and moving averages."""
 
     def __init__(self, training):
         self.training = self.regularizes = training
 
-    def normalize(self, layer, x, slot):
-        """Normalise ``x`` [B, H, W, C]."""
+    def normalize(self, layer, x, slot=None, mask=None):
+        """Normalize as the teacher; see `Statistics.normalize`."""
         del slot
-        return layer.call(x, training=self.training)
+        return layer.call(x, training=self.training, mask=mask)
 
     def normalize_joined(self, layers, x, weights):
-        """Normalise as one wide layer; see `Statistics.normalize_joined`."""
+        """Normalize as one wide layer; see `Statistics.normalize_joined`."""
         return normalize_joined(layers, x, weights, self.training)
