@@ -185,10 +185,8 @@ def test_a_materialized_subnet(supernet, arch, tmp_path):
     np.testing.assert_allclose(to_numpy(network(images(1))), expected, atol=1e-5)
     # On other images, with the statistics of the first.
     fair_set = supernet.space.pack(np.array([arch])).archs[0]
-    _, statistics = supernet.call_subnets(
-        ops.convert_to_tensor(images(1)), ops.convert_to_tensor(fair_set)
-    )
-    new, _ = supernet.call_subnets(
+    statistics = kk.training.Recalibrator(supernet, images(1)).statistics(fair_set)
+    new = supernet.call_subnets(
         ops.convert_to_tensor(images(2)), ops.convert_to_tensor(fair_set), statistics
     )
     logits = to_numpy(network(images(2)))
