@@ -31,8 +31,8 @@ class EvolutionarySearch(ArchitectureSearch):
     in one call, which lets it pack them into fair sets.
 
     Where few evaluations are affordable, a smaller population pays: with 300
-    evaluations of NAS-Bench-201's table, populations of 20 to 50 find its optimum and
-    the paper's 100 do not.
+    evaluations of NAS-Bench-201's CIFAR-10 accuracies, populations of 20 and of 50 find
+    the optimum with each of 30 seeds, the paper's 100 with 20 of them.
 
     The paper leaves some choices open. The mutation rate is 0.1 per decision, and at
     least one decision changes: the value of the search code published with Single
