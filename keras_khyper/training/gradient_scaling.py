@@ -19,10 +19,18 @@ class CandidateWeights:
     1/S as far as it would if its network trained alone. The factors here make up for
     that.
 
+    In a space with sizes, subnets are counted by candidate, a block beyond the depth of
+    its stage not at all. Channels that a narrow subnet lacks are not told apart: in a
+    fair set one subnet alone uses a candidate, so that its channels have either that
+    user or no gradient.
+
     Args:
         supernet: A built `Supernet`. Its layers that hold candidates have a method
             ``decisions()``: it returns pairs of a decision and its K operations.
     """
+
+    # DEVIATION (paper §3.3, Algorithm 1): there the gradients of all subnets are
+    # accumulated, whatever number of them uses a weight.
 
     def __init__(self, supernet):
         shape = supernet.architectures.arch_logits_shape
