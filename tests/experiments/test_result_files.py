@@ -36,6 +36,7 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one_alone(tmp_path, monkey
 
 def test_origin_of_a_result(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["/home/me/recipes/x.py", "--data-dir", "/d/e"])
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)  # of `python -m`
     monkeypatch.setenv("KHYPER_COMMIT", "abc")
     settings = Settings(pathlib.Path("/d/e"))
     found = result_files.record(settings, 1.26, {"cores": 2})

@@ -84,9 +84,9 @@ def test_imagenet16_120_from_files_to_result(recipe, files, eagerly, monkeypatch
     selected_on = []
     evaluator = kk.evaluation.SubnetEvaluator
 
-    def spy(supernet, calibration, validation, **options):
-        selected_on.extend([*calibration, *validation[0]])
-        return evaluator(supernet, calibration, validation, **options)
+    def spy(supernet, recalibrator, validation, **options):
+        selected_on.extend([*recalibrator.images, *validation[0]])
+        return evaluator(supernet, recalibrator, validation, **options)
 
     monkeypatch.setattr(kk.evaluation, "SubnetEvaluator", spy)
     recipe.main(settings)

@@ -81,7 +81,7 @@ def finished(recipe, settings):
             raise KeyboardInterrupt
         return search(self)
 
-    examples = recipe.MemoryTask.examples
+    examples = kk.data.ImageData.examples
 
     def count(self, split, limit=None):
         test_reads.extend([split] * (split == "test"))
@@ -94,7 +94,7 @@ def finished(recipe, settings):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(recipe, "load_run", lambda settings: run)
             patch.setattr(recipe, "PRECISIONS", PRECISIONS)  # exporting takes seconds
-            patch.setattr(recipe.MemoryTask, "examples", count)
+            patch.setattr(kk.data.ImageData, "examples", count)
             with patch.context() as inner:
                 inner.setattr(kk.search.EvolutionarySearch, "run", interrupt)
                 with pytest.raises(KeyboardInterrupt):

@@ -107,7 +107,9 @@ def test_sizes_and_masks_outside_of_cells_are_each_subnets_own(tensors, generato
         for _ in range(2):
             x = route.conv(conv, x, kernel_size=sizes[..., 1])
             x = route.norm(norm, x, mask=mask)
-        return route.map_sized(lambda part, own: part * own[0], x, decision)
+        return route.map_sized(
+            lambda part, own: part * ops.cast(own[0], part.dtype), x, decision
+        )
 
     for decision in range(2):
         together = body(fair_route(tensors), decision)
