@@ -376,7 +376,7 @@ def main(settings: Settings) -> None:
         "  winner_float32.tflite, winner_int8.tflite    ready for a device\n"
         "  winner.keras    a plain Keras model; loads without keras_khyper\n"
         "  result.json    every number, with settings and versions\n"
-        "Next: recipes/nas_bench_201.py, the paper's experiment on CIFAR-10.",
+        "Next: python -m recipes.nas_bench_201 --help, the paper on CIFAR-10.",
         soft_wrap=True,
     )
 
