@@ -4,6 +4,7 @@ import dataclasses
 
 import keras
 
+from keras_khyper import checks
 from keras_khyper.generators.generator import Generator
 from keras_khyper.layers.centered_encoder import CenteredEncoder
 from keras_khyper.layers.centered_kernel import CenteredKShotHypernetKernel
@@ -41,11 +42,7 @@ class CenteredKShotHypernet(Generator):
     def __post_init__(self):
         """Check the arguments."""
         check_positive(rank=self.rank, num_shots=self.num_shots)
-        if not 0.0 < self.residual_step < float("inf"):
-            raise ValueError(
-                "residual_step must be positive and finite. Received: "
-                f"residual_step={self.residual_step}"
-            )
+        checks.check_positive("residual_step", self.residual_step)
 
     def make_kernel_layer(self, num_kernels=None, depthwise=False):
         """Return a `CenteredKShotHypernetKernel`; see `Generator`."""

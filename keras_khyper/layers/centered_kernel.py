@@ -9,11 +9,12 @@ import math
 import keras
 from keras import ops
 
-from keras_khyper.layers.kernel_layers import DictionaryKernel, he_normal
+from keras_khyper.layers.hypernet_kernels import KShotHypernetKernel
+from keras_khyper.layers.kernel_layers import he_normal
 
 
 @keras.saving.register_keras_serializable(package="keras_khyper")
-class CenteredKShotHypernetKernel(DictionaryKernel):
+class CenteredKShotHypernetKernel(KShotHypernetKernel):
     """``W = W_0 + gain (sum_n c_n A_n) z B`` with A_n zero at first.
 
     Not in the paper. It is read with a `CenteredEncoder`, whose coefficients c are
@@ -41,8 +42,7 @@ class CenteredKShotHypernetKernel(DictionaryKernel):
     """
 
     def __init__(self, rank, num_shots, residual_step=1.0, **kwargs):
-        super().__init__(num_shots, "orthogonal", **kwargs)
-        self.rank = rank
+        super().__init__(rank, num_shots, **kwargs)
         self.residual_step = residual_step
 
     def build(self, kernel_shape):
@@ -80,19 +80,12 @@ class CenteredKShotHypernetKernel(DictionaryKernel):
             coefficients: Centered coefficients c [S, N].
             index: See `KernelLayer.call`.
         """
-        height, width, inputs, outputs = self.kernel_shape
-        basis = self.basis if index is None else self.basis[index]
-        mixed = self.mix(coefficients, (inputs, self.rank), index)  # Eq. (3)
-        residual = ops.matmul(ops.matmul(mixed, features), basis)  # [S or E, I, kkO]
-        residual = ops.reshape(
-            self.gain * residual, (-1, inputs, height, width, outputs)
-        )
         kernel = self.kernel if index is None else self.kernel[index]
-        residual = ops.transpose(residual, (0, 2, 3, 1, 4))
+        residual = super().call(features, coefficients, index)
         return ops.convert_to_tensor(kernel) + residual
 
     def get_config(self):
         """Return the constructor's arguments."""
         config = super().get_config()
         del config["scaling"]
-        return {**config, "rank": self.rank, "residual_step": self.residual_step}
+        return {**config, "residual_step": self.residual_step}
