@@ -47,7 +47,10 @@ class TrainingBatches(keras.utils.PyDataset):
         Raises:
             IndexError: if the epoch has no such batch.
         """
-        raise NotImplementedError
+        raise TypeError(
+            "Training batches must define batch(epoch, index). "
+            f"Received: {type(self).__name__}"
+        )
 
     def callbacks(self) -> list[keras.callbacks.Callback]:
         """Return the callbacks that `fit` needs to read the right epoch's batches.
