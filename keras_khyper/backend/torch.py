@@ -5,6 +5,10 @@ import contextlib
 import torch
 
 from keras_khyper.backend.routing import ListRouting, slots_of
+from keras_khyper.backend.torch_functions import tracing
+from keras_khyper.backend.torch_optimizers import use_tensor_learning_rate
+from keras_khyper.backend.torch_routing import IndexRouting
+from keras_khyper.backend.torch_step import TracedSteps, step_mode
 
 __all__ = [
     "accelerator",
@@ -63,10 +67,30 @@ def sum_gradients(loss_fn, items, variables, state):
 class SupernetTrainer:
     """Connects ``update_step`` to the PyTorch trainer of Keras."""
 
+    _traced_steps = None
+
     def train_step(self, data):
-        """Run one supernet step eagerly."""
+        """Run one supernet step, traced if it can be."""
+        logs = self._traced_step(data) if self._traces() else None
+        if logs is not None:
+            return logs
         with torch.no_grad():
             return self.update_step(data)
+
+    def _traces(self):
+        # Subnets that run one after the other choose their operations on the host:
+        # traced, each would compute all candidates.
+        algorithm = self.algorithm
+        one_by_one = algorithm.accumulate or not algorithm.sampler.is_fair
+        return not (self.run_eagerly or one_by_one or step_mode() == "eager")
+
+    def _traced_step(self, data):
+        if self._traced_steps is None or not self._traced_steps.is_current():
+            captures = torch.cuda.is_available() and step_mode() == "graph"
+            self._traced_steps = TracedSteps(self, torch.cuda if captures else None)
+        if self._traced_steps.failure is not None:
+            return None
+        return self._traced_steps(data)
 
 
 def stateless_function(model, function):
@@ -137,6 +161,8 @@ def subnet_routing(archs, jit_compile):
         jit_compile: Whether XLA will compile the graph (used by TensorFlow).
     """
     del jit_compile
+    if tracing():
+        return IndexRouting(torch.argsort(archs, dim=0).T)
     return ListRouting(slots_of(archs.tolist()))
 
 
@@ -153,5 +179,5 @@ def switch(index, branches, inputs, variables):
 
 
 def fuse_updates(optimizer):
-    """Leave the optimizer as it is: Keras updates all variables at once."""
-    del optimizer
+    """Let the optimizer read its learning rate on the device only."""
+    use_tensor_learning_rate(optimizer)
