@@ -20,6 +20,10 @@ class SupernetSettings:
     scaling: Literal["orthogonal", "normalized", "literal"] = "orthogonal"
     encoder_learning_rate_multiplier: float = 0.001
     """Factor of the encoder's gradients; not in the paper."""
+    encoder_optimizer: Literal["shared", "adam"] = "shared"
+    """What updates the encoder: SGD as in the paper, or Adam with clipping at 1."""
+    encoder_learning_rate: float = 1e-3
+    """Of that Adam in the first epoch; it falls by the same cosine as SGD's."""
     sampler: Literal["focus_fair", "fairnas", "spos"] = "focus_fair"
     """Of structures, where a space has sizes: those follow the sandwich rule."""
     sampling_temperature: float = 1.5
@@ -67,6 +71,8 @@ def supernet_generator(settings: Any) -> Any:
 
 def make_algorithm(settings: SupernetSettings) -> Any:
     """Return the `Algorithm1` of the settings, which have its options' names."""
+    import keras
+
     import keras_khyper as kk
 
     sampler: Any = settings.sampler
@@ -75,6 +81,11 @@ def make_algorithm(settings: SupernetSettings) -> Any:
     distillation = kk.training.Distillation(
         settings.distillation_temperature, settings.distillation_weight
     )
+    encoder_optimizer = None
+    if settings.encoder_optimizer == "adam":
+        encoder_optimizer = keras.optimizers.Adam(
+            settings.encoder_learning_rate, clipnorm=1.0
+        )
     return kk.training.Algorithm1(
         sampler=sampler,
         weight_decay=settings.weight_decay,
@@ -83,6 +94,7 @@ def make_algorithm(settings: SupernetSettings) -> Any:
         accumulate=settings.accumulate,
         gradient_scaling=settings.gradient_scaling,
         encoder_learning_rate_multiplier=settings.encoder_learning_rate_multiplier,
+        encoder_optimizer=encoder_optimizer,
     )
 
 
@@ -118,7 +130,7 @@ def fit_supernet(
     validation_batches: Any,
     callbacks: list[Any],
 ) -> None:
-    """Run Algorithm 1 from the folder's backup on, with a cosine over all epochs.
+    """Run Algorithm 1 from the folder's backup on, with cosines over all epochs.
 
     Args:
         settings: Of the run.
@@ -137,6 +149,7 @@ def fit_supernet(
         *train_batches.callbacks(),
         *callbacks,
         keras.callbacks.LearningRateScheduler(schedule),
+        *_encoder_schedule(settings, supernet),
         keras.callbacks.TerminateOnNaN(),
         kk.training.GeneratorDiagnostics(),
         keras.callbacks.CSVLogger(str(folder / "history.csv"), append=True),
@@ -151,6 +164,27 @@ def fit_supernet(
         epochs=settings.epochs,
         verbose=2,
     )
+
+
+def _encoder_schedule(settings: SupernetSettings, supernet: Any) -> list[Any]:
+    # Keras' scheduler drives the main optimizer alone. An encoder that keeps its rate
+    # while SGD's falls to 0 changes kernels that nothing else can follow any more.
+    import keras
+
+    import keras_khyper as kk
+
+    optimizer = supernet.optimizer
+    if not isinstance(optimizer, kk.training.EncoderOptimizer):
+        return []
+    cosine = kk.training.cosine_by_epoch(
+        settings.encoder_learning_rate, settings.epochs
+    )
+
+    def set_rate(epoch: int, logs: Any) -> None:
+        del logs
+        optimizer.encoder_optimizer.learning_rate = cosine(epoch)
+
+    return [keras.callbacks.LambdaCallback(on_epoch_begin=set_rate)]
 
 
 def trained_supernet(

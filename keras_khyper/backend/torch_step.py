@@ -45,7 +45,7 @@ class TracedSteps:
         self._cuda = cuda
         self._pool = None
         self._compiled = model.algorithm, model.optimizer, model.seed_generator
-        self._learning_rate = model.optimizer._learning_rate
+        self._learning_rates = _learning_rates(model.optimizer)
         self._steps = {}
 
     def is_current(self):
@@ -56,7 +56,7 @@ class TracedSteps:
             model.algorithm is algorithm
             and model.optimizer is optimizer
             and model.seed_generator is seed_generator
-            and optimizer._learning_rate is self._learning_rate
+            and all(map(operator.is_, _learning_rates(optimizer), self._learning_rates))
         )
 
     def __call__(self, data):
@@ -128,6 +128,12 @@ class TracedSteps:
             return None
         self._pool = graph.pool
         return graph
+
+
+def _learning_rates(optimizer):
+    # Variables or schedules, also of an optimizer that is made of others.
+    parts = getattr(optimizer, "optimizers", [optimizer])
+    return [part._learning_rate for part in parts]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,6 +16,7 @@ from keras_khyper.training.callbacks import (
     GeneratorDiagnostics,
 )
 from keras_khyper.training.coefficient_gradients import CoefficientGradients
+from keras_khyper.training.encoder_optimizer import EncoderOptimizer
 from keras_khyper.training.recalibration import Recalibrator
 from keras_khyper.training.schedules import cosine_by_epoch
 from keras_khyper.training.supernet import Supernet
@@ -29,6 +30,7 @@ __all__ = [
     "CoefficientTemperatureAnnealing",
     "CoefficientWarmup",
     "Distillation",
+    "EncoderOptimizer",
     "FairNAS",
     "FocusFair",
     "GeneratorDiagnostics",

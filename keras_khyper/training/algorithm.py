@@ -12,6 +12,7 @@ from keras_khyper.checks import (
     check_positive,
     check_probability,
 )
+from keras_khyper.training.encoder_optimizer import check_optimizer
 from keras_khyper.training.gradient_scaling import GRADIENT_SCALINGS
 
 
@@ -100,10 +101,18 @@ class Algorithm1:
             which sum over all layers and subnets. At 1 every kernel jumps with every
             step and learns far slower than a plain one (recipes/generator_scale.py).
             It scales the encoder's decay, too.
+        encoder_optimizer: A `keras.optimizers.Optimizer` that updates the encoder in
+            both updates, such as ``Adam(1e-3, clipnorm=1.0)``; the compiled optimizer
+            updates the others. The encoder's gradients are then neither multiplied
+            nor decayed. Each supernet trains with a copy, which has the state
+            (`EncoderOptimizer`); one without an encoder has no use for it. None: the
+            compiled optimizer updates the encoder, too.
 
     Raises:
         TypeError: An argument is of the wrong type.
-        ValueError: It is out of range, or a name is unknown.
+        ValueError: It is out of range, a name is unknown, the optimizer has options
+            that two updates a batch cannot serve, or the encoder has both an
+            optimizer and a multiplier.
 
     Example:
     >>> supernet.compile(
@@ -120,6 +129,7 @@ class Algorithm1:
     accumulate: bool = False
     gradient_scaling: str = "users"
     encoder_learning_rate_multiplier: float = 0.001
+    encoder_optimizer: keras.optimizers.Optimizer | None = None
 
     def __post_init__(self):
         if not isinstance(self.distillation, Distillation | None):
@@ -135,6 +145,18 @@ class Algorithm1:
         sets = check_integer("fair_sets_per_step", self.fair_sets_per_step, minimum=1)
         sampler = None if self.sampler is None else get_sampler(self.sampler)
         _set(self, fair_sets_per_step=sets, sampler=sampler)
+        if self.encoder_optimizer is not None:
+            check_optimizer("encoder_optimizer", self.encoder_optimizer)
+            self._check_multiplier_is_default()
+
+    def _check_multiplier_is_default(self):
+        multiplier = self.encoder_learning_rate_multiplier
+        if multiplier != type(self).encoder_learning_rate_multiplier:
+            raise ValueError(
+                "encoder_learning_rate_multiplier must keep its default where the "
+                "encoder has an optimizer, whose learning rate replaces it. Received: "
+                f"encoder_learning_rate_multiplier={multiplier}"
+            )
 
     def __eq__(self, other):
         # Samplers compare by identity.

@@ -32,6 +32,7 @@ def supernet_step(model, data):
         Dictionary of metric names to values.
     """
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    sample_weight = _without_column(sample_weight)
     if not model.optimizer.built:
         # For all variables, also those that an update leaves out: the state of
         # a loaded model has this form.
@@ -63,6 +64,26 @@ def _soft_labels(distillation, teacher_logits):
     return ops.softmax(teacher_logits / distillation.temperature)
 
 
+def _without_column(values):
+    # Weights [B, 1], which Keras' losses take as [B].
+    if values is not None and len(values.shape) == 2 and values.shape[1] == 1:
+        return ops.squeeze(values, axis=1)
+    return values
+
+
+def _refuse_other_labels(loss, y, num_classes, loss_fn):
+    """Return the loss, infinite if a label is outside the classes.
+
+    TensorFlow's and PyTorch's losses raise, at least on a CPU; JAX's takes such labels
+    for no class, without a word. A traced step can neither read them nor raise.
+    """
+    sparse = isinstance(loss_fn, keras.losses.SparseCategoricalCrossentropy)
+    if not sparse or loss_fn.ignore_class is not None:
+        return loss
+    inside = (y >= 0) & (y < num_classes)
+    return loss / ops.cast(ops.all(inside), loss.dtype)  # by 1, which is exact
+
+
 def _trained_variables(model, with_arch_logits):
     return [
         variable
@@ -80,6 +101,7 @@ def _update_teacher(model, x, y, sample_weight):
         loss = model.compute_loss(
             x=x, y=y, y_pred=logits, sample_weight=sample_weight, training=True
         )
+        loss = _refuse_other_labels(loss, y, logits.shape[-1], model.teacher_loss)
         return loss, [logits]
 
     (loss, (logits,)), gradients = backend.value_and_grad(
@@ -183,13 +205,16 @@ def _apply(model, gradients, variables, factors, decay):
     if model.encoder is not None:
         encoder = {id(variable) for variable in model.encoder.trainable_variables}
     undecayed = _undecayed(model) if decay else set()
+    has_optimizer = model.algorithm.encoder_optimizer is not None
+    if has_optimizer:
+        undecayed |= encoder
     updates = []
     for gradient, variable in zip(gradients, variables, strict=True):
         if id(variable) in factors:
             gradient = gradient * ops.cast(factors[id(variable)], gradient.dtype)
         if decay and id(variable) not in undecayed:
             gradient = gradient + decay * ops.cast(variable.value, gradient.dtype)
-        if id(variable) in encoder:
+        if id(variable) in encoder and not has_optimizer:
             gradient = gradient * model.algorithm.encoder_learning_rate_multiplier
         updates.append(gradient)
     model.optimizer.apply(updates, variables)

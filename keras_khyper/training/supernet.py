@@ -22,6 +22,7 @@ from keras_khyper.routes import (
 )
 from keras_khyper.training.algorithm import Algorithm1
 from keras_khyper.training.deployment import count_subnets, fill_in, lay_out
+from keras_khyper.training.encoder_optimizer import EncoderOptimizer, check_optimizer
 from keras_khyper.training.gradient_scaling import CandidateWeights
 from keras_khyper.training.step import supernet_step
 
@@ -265,8 +266,9 @@ class Supernet(backend.SupernetTrainer, keras.Model):
 
         Raises:
             TypeError: ``algorithm`` is no `Algorithm1`.
-            ValueError: The optimizer has a weight decay of its own, or the policy
-                is mixed_float16.
+            ValueError: The optimizer has an option that two updates a batch cannot
+                serve (`check_optimizer`), such as weight decay, or the policy is
+                mixed_float16.
 
         Example:
         >>> algorithm = kk.training.Algorithm1(weight_decay=5e-4)
@@ -286,21 +288,27 @@ class Supernet(backend.SupernetTrainer, keras.Model):
         if loss is None:
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         self.teacher_loss = keras.losses.get(loss)
-        super().compile(optimizer=optimizer, loss=loss, **kwargs)
-        backend.fuse_updates(self.optimizer)
-        if self.optimizer.weight_decay:
-            raise ValueError(
-                "Keras decays weights on every update, Algorithm 1 only in the "
-                "teacher's: give weight_decay to Algorithm1 and none to the "
-                f"optimizer. Received: {self.optimizer.weight_decay=}"
+        optimizer = keras.optimizers.get(optimizer)
+        check_optimizer("optimizer", optimizer)
+        if algorithm.encoder_optimizer is not None and self.encoder is not None:
+            optimizer = EncoderOptimizer(
+                optimizer,
+                # A copy: the algorithm may serve several supernets.
+                keras.optimizers.get(algorithm.get_config()["encoder_optimizer"]),
+                lambda: self.encoder.trainable_variables,
             )
+        for part in getattr(optimizer, "optimizers", [optimizer]):
+            backend.fuse_updates(part)
+        super().compile(optimizer=optimizer, loss=loss, **kwargs)
 
     def get_compile_config(self):
         """Return what `compile_from_config` needs."""
         config = super().get_compile_config()
         if config:
-            algorithm = keras.saving.serialize_keras_object(self.algorithm)
-            config = {**config, "algorithm": algorithm}
+            serialize = keras.saving.serialize_keras_object
+            config = {**config, "algorithm": serialize(self.algorithm)}
+            if isinstance(self.optimizer, EncoderOptimizer):
+                config["optimizer"] = serialize(self.optimizer.main_optimizer)
         return config
 
     def compile_from_config(self, config):

@@ -20,6 +20,8 @@ IMAGES = RNG.normal(size=(20, *IMAGE_SHAPE)).astype("float32")
 LABELS = RNG.integers(0, NUM_CLASSES, 20)
 WEIGHTS = RNG.uniform(0.5, 2.0, 20).astype("float32")
 
+ADAM = keras.optimizers.Adam(0.01, epsilon=1e-2, clipnorm=1.0)
+
 
 def make(run_eagerly=False, generator="kshot_hypernet", optimizer=None, **options):
     keras.utils.set_random_seed(0)
@@ -27,7 +29,9 @@ def make(run_eagerly=False, generator="kshot_hypernet", optimizer=None, **option
     supernet.build((None, *IMAGE_SHAPE))
     if optimizer is None:
         optimizer = keras.optimizers.SGD(0.05, momentum=0.9, nesterov=True)
-    options = {"weight_decay": 1e-2, "encoder_learning_rate_multiplier": 0.1, **options}
+    if "encoder_optimizer" not in options:
+        options = {"encoder_learning_rate_multiplier": 0.1, **options}
+    options = {"weight_decay": 1e-2, **options}
     supernet.compile(
         optimizer,
         algorithm=Algorithm1(**options),
@@ -68,6 +72,7 @@ def traced(supernet):
         ("kshot_hypernet", {}, False),
         ("shared", {"gradient_scaling": "mean"}, True),
         ("centered_kshot_hypernet", {"gradient_scaling": "shares"}, False),
+        ("kshot_hypernet", {"encoder_optimizer": ADAM}, False),
         ("kshot", {"distillation": None, "train_arch_logits": False}, True),
         (
             "kshot_hypernet",

@@ -58,7 +58,9 @@ def make(sets, teacher, weight_decay):
         keras.optimizers.SGD(0.1),
         loss=None if teacher else no_teacher_loss,
         algorithm=kk.training.Algorithm1(
-            sampler=FixedSampler(sets), weight_decay=weight_decay
+            sampler=FixedSampler(sets),
+            weight_decay=weight_decay,
+            encoder_optimizer=keras.optimizers.SGD(1e-3),
         ),
         metrics=["accuracy"],
     )

@@ -27,7 +27,10 @@ def make_supernet():
     supernet.build((None, *IMAGE_SHAPE))
     supernet.compile(
         keras.optimizers.SGD(0.5, momentum=0.9),
-        algorithm=Algorithm1(weight_decay=1e-4),
+        algorithm=Algorithm1(
+            weight_decay=1e-4,
+            encoder_optimizer=keras.optimizers.Adam(1e-3, clipnorm=1.0),
+        ),
         metrics=["accuracy"],
     )
     return supernet
@@ -92,11 +95,15 @@ def test_checkpoint_is_the_trained_supernet(run, data):
 
 
 def test_log_has_teacher_subnets_and_learning_rate(run):
-    folder, _, history = run
+    folder, supernet, history = run
     with open(folder / "log.csv") as lines:
         rows = list(csv.DictReader(lines))
     for key in ("loss", "accuracy", "subnet_loss", "subnet_accuracy"):
         np.testing.assert_allclose([float(row[key]) for row in rows], history[key])
+    # The scheduler drives the main optimizer alone.
+    np.testing.assert_allclose(
+        float(supernet.optimizer.encoder_optimizer.learning_rate), 1e-3, rtol=1e-6
+    )
     rates = [float(row["learning_rate"]) for row in rows]
     np.testing.assert_allclose(rates, SCHEDULE, rtol=1e-6)
 

@@ -75,7 +75,7 @@ def settings_for(recipe, files, **changes):
     keras.backend.backend() == "jax", reason="three compilations take minutes"
 )
 def test_imagenet16_120_from_files_to_result(recipe, files, eagerly, monkeypatch):
-    settings = settings_for(recipe, files)
+    settings = settings_for(recipe, files, epochs=2, encoder_optimizer="adam")
     archs = recipe.sample_archs(settings)
     write_table(files, archs)
     # Exporting has its own tests; it is not what is under test here.
@@ -105,6 +105,10 @@ def test_imagenet16_120_from_files_to_result(recipe, files, eagerly, monkeypatch
     assert (
         result["trained"]["wall_seconds"] == (result["compute"]["training"]["seconds"])
     )
+    # The encoder's rate falls with the other: the second of two epochs has a half.
+    supernet = keras.models.load_model(files / "runs/nas_bench_201/supernet.keras")
+    rate = float(supernet.optimizer.encoder_optimizer.learning_rate)
+    assert rate == pytest.approx(0.5 * settings.encoder_learning_rate)
     # The files read again by hand, and the network that was saved.
     content = pickle.loads((files / "val_data").read_bytes())
     xtest = json.loads((files / "lists.txt").read_text())["xtest"][1]

@@ -312,11 +312,29 @@ class ReferenceStep:
     def _update(self, variables, gradients, decay):
         for variable, gradient in zip(variables, gradients, strict=True):
             weight = to_numpy(variable)
+            of_encoder = "encoder/" in variable.path
+            if of_encoder and self.algorithm.encoder_optimizer is not None:
+                variable.assign(self._adam(variable.path, weight, gradient))
+                continue
             if variable.name not in UNDECAYED:
                 gradient = gradient + decay * weight
-            if "encoder/" in variable.path:
+            if of_encoder:
                 gradient = gradient * self.algorithm.encoder_learning_rate_multiplier
             buffer = self.buffers.get(variable.path, 0.0) * self.momentum + gradient
             self.buffers[variable.path] = buffer
             step = gradient + self.momentum * buffer if self.momentum else gradient
             variable.assign((weight - self.learning_rate * step).astype("float32"))
+
+    def _adam(self, path, weight, gradient):
+        """Return the weight after an update by Adam (Kingma and Ba, 2015)."""
+        adam = self.algorithm.encoder_optimizer
+        count, mean, square = self.buffers.get(path, (0, 0.0, 0.0))
+        count += 1
+        mean = adam.beta_1 * mean + (1 - adam.beta_1) * gradient
+        square = adam.beta_2 * square + (1 - adam.beta_2) * gradient**2
+        self.buffers[path] = count, mean, square
+        correction = np.sqrt(1 - adam.beta_2**count) / (1 - adam.beta_1**count)
+        rate = float(adam.learning_rate) * correction
+        return (weight - rate * mean / (np.sqrt(square) + adam.epsilon)).astype(
+            "float32"
+        )

@@ -122,18 +122,9 @@ def test_saved_weights_hold_the_random_state(trained, tmp_path):
     np.testing.assert_array_equal(to_numpy(sample_archs(copy)), expected)
 
 
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        (
-            {"optimizer": keras.optimizers.SGD(0.1, weight_decay=1e-4)},
-            "optimizer.weight_decay",
-        ),
-    ],
-)
-def test_bad_compile_arguments(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        TinySupernet().compile(**arguments)
+def test_an_algorithm_must_be_one():
+    with pytest.raises(TypeError, match="Received: algorithm='focus_fair'"):
+        TinySupernet().compile(algorithm="focus_fair")
 
 
 def test_float16_is_refused():
