@@ -138,14 +138,19 @@ def normalize(x, mean, variance, scale, offset, epsilon):
 
 def normalize_batch(x, scale, offset, epsilon):
     """Normalise ``x`` by its own mean and biased variance over B, H and W."""
-    mean = torch.zeros_like(scale)
-    unbiased = torch.ones_like(scale)
-    # Momentum 1 makes the running statistics those of this batch.
-    normalized = torch.nn.functional.batch_norm(
-        x.permute(0, 3, 1, 2), mean, unbiased, scale, offset, True, 1.0, epsilon
-    ).permute(0, 2, 3, 1)
-    count = x.numel() // x.shape[-1]
-    return normalized, mean, unbiased * ((count - 1.0) / count)
+    normalized, mean, inverse_deviation, *_ = torch._batch_norm_impl_index(
+        x.permute(0, 3, 1, 2),
+        scale,
+        offset,
+        running_mean=None,
+        running_var=None,
+        training=True,
+        momentum=0.0,
+        eps=epsilon,
+        cudnn_enabled=torch.backends.cudnn.enabled,
+    )
+    variance = torch.clamp_min(inverse_deviation**-2 - epsilon, 0.0)
+    return normalized.permute(0, 2, 3, 1), mean, variance
 
 
 def read_archs(archs):

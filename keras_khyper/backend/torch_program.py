@@ -5,6 +5,8 @@ import math
 
 import torch
 
+from keras_khyper.backend.torch_multi_tensor import join
+
 # Larger constants are made anew in each step, as the eager step makes them.
 _LARGEST_CONSTANT = 1 << 16
 # Without autograd they return what they are given.
@@ -19,9 +21,18 @@ class Slot:
 
     Args:
         number: Which one.
+        shape: Of the tensor.
+        dtype: Of the tensor.
     """
 
     number: int
+    shape: tuple = dataclasses.field(compare=False)
+    dtype: torch.dtype = dataclasses.field(compare=False)
+
+    @property
+    def numel(self):
+        """Number of elements."""
+        return math.prod(self.shape)
 
     def __repr__(self):
         return f"v{self.number}"
@@ -58,19 +69,19 @@ class Program:
         self._operations = []
         self._same = {}  # slot -> the slot that it is another name of
 
-    def new_slot(self):
-        """Return a new `Slot`."""
+    def new_slot(self, tensor):
+        """Return a new `Slot` for such a tensor."""
         self._count += 1
-        return Slot(self._count)
+        return Slot(self._count, tuple(tensor.shape), tensor.dtype)
 
-    def add_argument(self):
-        """Return the slot of a further argument."""
-        self._arguments.append(self.new_slot())
+    def add_argument(self, tensor):
+        """Return the slot of a further argument, such a tensor."""
+        self._arguments.append(self.new_slot(tensor))
         return self._arguments[-1]
 
     def add_constant(self, tensor):
         """Return the slot of a tensor that exists already."""
-        slot = self.new_slot()
+        slot = self.new_slot(tensor)
         self._constants[slot] = tensor
         return slot
 
@@ -99,6 +110,7 @@ class Program:
         self._result = self._same.get(result, result)
         self._fold_constants()
         self._drop_unused()
+        self._operations = join(self._operations, _Operation)
 
     def _fold_constants(self):
         # Tensors made of Python numbers are copies from the host, which a CUDA

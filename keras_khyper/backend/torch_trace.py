@@ -112,7 +112,7 @@ class _Recorder(TorchDispatchMode):
         self._slots = WeakTensorKeyDictionary()  # tensor -> its slot
         self._constant = set()  # slots whose value is the same in every step
         for tensor in arguments:
-            self._slots[tensor] = self._program.add_argument()
+            self._slots[tensor] = self._program.add_argument(tensor)
 
     def add_draw(self, draw, make):
         # Its numbers come from outside, as if they were an argument.
@@ -120,7 +120,7 @@ class _Recorder(TorchDispatchMode):
         self._is_drawing = True
         drawn = make()
         self._is_drawing = False
-        self._slots[drawn] = self._program.add_argument()
+        self._slots[drawn] = self._program.add_argument(drawn)
         return drawn
 
     def is_constant(self, tensor):
@@ -154,7 +154,7 @@ class _Recorder(TorchDispatchMode):
     def _add_fresh(self, tensor, value):
         # What a step makes of Python numbers, and may write into.
         constant = self._program.add_constant(value)
-        slot = self._slots[tensor] = self._program.new_slot()
+        slot = self._slots[tensor] = self._program.new_slot(tensor)
         self._program.add(torch.ops.aten.clone.default, ((constant,), {}), slot)
         self._constant.update((constant, slot))
         return tensor
@@ -169,7 +169,7 @@ class _Recorder(TorchDispatchMode):
     def _result_slot(self, tensor):
         slot = self._slots.get(tensor)
         if slot is None:
-            slot = self._slots[tensor] = self._program.new_slot()
+            slot = self._slots[tensor] = self._program.new_slot(tensor)
         return slot
 
 
