@@ -4,17 +4,19 @@
     python -m benchmarks.gpu_step --groups peer --num-cells 3 --batches 256
     python -m benchmarks.gpu_step --smoke          # tiny sizes, on the CPU
 
-Compares our step on JAX with a plain PyTorch supernet on the same GPU (group
-peer) and with plain weight sharing (generation), and times `SubnetEvaluator` on
-the benchmark's own network (evaluation). Writes a section per comparison to
-results/benchmarks/gpu_step.json as soon as it is measured; other sections stay.
+Compares our step on PyTorch and on JAX with a plain PyTorch supernet on the same
+GPU, eager and under torch.compile (group peer), and with plain weight sharing
+(generation), and times `SubnetEvaluator` on the benchmark's own network (evaluation).
+Of our step on PyTorch it notes the ten costliest kernels. Writes a section per
+comparison to results/benchmarks/gpu_step.json as soon as it is measured; other sections
+stay.
 
 To save time, the subjects of several comparisons start and compile at the same
-time (--sections-at-once, --parallel); the peers then try out their algorithms one
-by one, and while turns are timed all others wait. First steps on JAX are thus
+time (--sections-at-once, --parallel); the eager peers then try out their algorithms one
+by one, and while turns are timed all others wait. First steps of the others are thus
 slower than alone; --sections-at-once 1 --parallel 1 gives them alone.
 
-Needs an NVIDIA GPU, JAX for CUDA and, for the group peer, PyTorch for CUDA;
+Needs an NVIDIA GPU, PyTorch for CUDA and, unless `--backends torch`, JAX for CUDA;
 TensorFlow is not needed.
 """
 
@@ -39,7 +41,7 @@ from benchmarks.harness.report import (
 from benchmarks.whole_space import SPACE_SIZE, measured_minutes
 
 PRECISION = (
-    "float32: convolutions and products may use TF32 on both sides (JAX's default; "
+    "float32: convolutions and products may use TF32 on all sides (JAX's default; "
     "PyTorch: cuDNN's default, and 'high' for products). bfloat16: "
     "mixed_bfloat16 of Keras, autocast of PyTorch."
 )
@@ -62,10 +64,13 @@ class Settings:
         "evaluation",
     )
     """Which comparisons to run."""
-    num_cells: tuple[int, ...] = (3, 1)
+    backends: tuple[Literal["torch", "jax"], ...] = ("torch", "jax")
+    """Keras backends of ours that are compared with the peer; the first also with
+    weight sharing and in evaluation."""
+    num_cells: tuple[int, ...] = (1, 5)
     """Cells per stage, each compared with the peer; the first also with weight
     sharing."""
-    batches: tuple[int, ...] = (256, 64)
+    batches: tuple[int, ...] = (256,)
     """Images per step, each compared with the peer; the first also with weight
     sharing."""
     dtypes: tuple[str, ...] = comparisons.DTYPES
@@ -76,6 +81,11 @@ class Settings:
     variants: str = "{}"
     """As in step.py: JSON, name -> options of our step, each measured beside the
     default options in the group peer."""
+    eager: bool = True
+    """Whether our step on PyTorch takes part without tracing as well, in float32 at the
+    first number of cells."""
+    compiled: bool = True
+    """Whether the peer takes part under torch.compile as well."""
     by_fit: bool = True
     """Train by `fit`; else by `train_on_batch`, which brings all variables up to
     date after each step."""
@@ -97,6 +107,8 @@ class Settings:
     """Comparisons whose subjects start together and share the GPU's memory."""
     parallel: int = 12
     """Subjects that start at a time."""
+    kernels: int = 10
+    """Costliest kernels to note of our step on PyTorch."""
     limit: float = 400.0
     """Seconds after which a subject is given up that still starts, compiles or
     runs one step."""
@@ -113,7 +125,7 @@ class Settings:
             image_size=self.image_size,
             rank=self.rank,
             num_shots=self.num_shots,
-            backends=("jax",),
+            backends=self.backends,
         )
 
 
@@ -124,6 +136,7 @@ def tiny(settings: Settings) -> Settings:
         num_cells=(1,),
         batches=(2,),
         dtypes=settings.dtypes[:1],
+        compiled=False,
         channels=2,
         image_size=8,
         rank=4,
@@ -152,9 +165,12 @@ def placed(subject: Subject, smoke: bool) -> Subject:
     """Return the subject on the GPU; in a smoke run as it is, on the CPU."""
     if subject.kind == "torch_peer":
         device = "cpu" if smoke else "cuda"
-        return dataclasses.replace(
-            subject, options={**subject.options, "device": device}, warm_up_alone=True
-        )
+        # What compiles takes too long to make all others wait.
+        alone = not subject.options.get("compiled", False)
+        options = {**subject.options, "device": device}
+        return dataclasses.replace(subject, options=options, warm_up_alone=alone)
+    if subject.backend == "torch":
+        return subject  # Keras takes the GPU where there is one.
     environment = {"JAX_PLATFORMS": "cpu"} if smoke else ON_GPU
     return dataclasses.replace(subject, environment=environment)
 
@@ -173,30 +189,62 @@ def comparison(
 
 def peer(settings: Settings) -> Iterator[Section]:
     """Our step against plain PyTorch in its better memory layout, by size."""
-    variants = comparisons.parsed_variants(settings.variants)
     for num_cells in settings.num_cells:
         for dtype in settings.dtypes:
             for batch in settings.batches:
-                of_step = settings.of_step(num_cells, batch)
-                ours = comparisons.with_variants(
-                    of_step, variants, "ours", dtype=dtype, by_fit=settings.by_fit
-                )
-                peers = comparisons.peer_subjects(of_step, dtype)
-                sides = comparisons.labels_of(ours), comparisons.labels_of(peers)
-                words = f"{dtype}, batch {batch}, {num_cells} cells"
-                yield comparison(
-                    settings,
-                    f"peer_{num_cells}_cells_{dtype}_{batch}",
-                    [*ours, *peers],
-                    [
-                        Ratio(f"images/s of ours / peer, {words}", sides[1], sides[0]),
-                        Ratio(
-                            f"peak GPU memory, ours / peer, {words}",
-                            *sides,
-                            quantity="device_peak_bytes",
-                        ),
-                    ],
-                )
+                yield peer_section(settings, num_cells, dtype, batch)
+
+
+def peer_section(settings: Settings, num_cells: int, dtype: str, batch: int) -> Section:
+    """Return the comparison with the peer at one size."""
+    of_step = settings.of_step(num_cells, batch)
+    ours = {
+        backend: our_subjects(settings, of_step, backend, dtype)
+        for backend in settings.backends
+    }
+    eager = comparisons.peer_subjects(of_step, dtype)
+    compiled = comparisons.compiled_peer_subjects(of_step, dtype)
+    peers = {"peer": eager, "peer compiled": compiled if settings.compiled else []}
+    words = f"{dtype}, batch {batch}, {num_cells} cells"
+    ratios = []
+    for backend, subjects in ours.items():
+        labels = comparisons.labels_of(subjects)
+        for name, others in peers.items():
+            if not others:
+                continue
+            sides = labels, comparisons.labels_of(others)
+            ratios += [
+                Ratio(f"images/s, {backend} / {name}, {words}", sides[1], sides[0]),
+                Ratio(
+                    f"peak GPU memory, {backend} / {name}, {words}",
+                    *sides,
+                    quantity="device_peak_bytes",
+                ),
+            ]
+    taking_part = [
+        one for group in (ours, peers) for part in group.values() for one in part
+    ]
+    return comparison(
+        settings, f"peer_{num_cells}_cells_{dtype}_{batch}", taking_part, ratios
+    )
+
+
+def our_subjects(
+    settings: Settings, of_step: comparisons.Settings, backend: str, dtype: str
+) -> list[Subject]:
+    """Return our step on one backend, and beside it its variants."""
+    variants = comparisons.parsed_variants(settings.variants)
+    first = of_step.num_cells == settings.num_cells[0] and dtype == "float32"
+    if settings.eager and backend == "torch" and first:
+        variants = {**variants, "eager": {"run_eagerly": True}}
+    return comparisons.with_variants(
+        of_step,
+        variants,
+        f"ours, {backend}",
+        backend=backend,
+        dtype=dtype,
+        by_fit=settings.by_fit,
+    )
 
 
 def generation(settings: Settings) -> Iterator[Section]:
@@ -232,7 +280,7 @@ def evaluation(settings: Settings) -> Iterator[Section]:
             "rank": settings.rank,
             "num_shots": settings.num_shots,
         },
-        "jax",
+        settings.backends[0],
     )
 
     def ratios(results: list[Result]) -> list[dict[str, Any]]:
@@ -277,6 +325,11 @@ def run_together(
             taking_part, entrants = entrants[:count], entrants[count:]
             start = time.perf_counter()
             results = take_turns(taking_part, settings.rounds, section.steps)
+            kernels = {
+                one.result.subject.label: one.costliest_kernels(settings.kernels)
+                for one in taking_part
+                if one.result.subject.kind == "supernet"
+            }
             sections[section.name] = {
                 **provenance(settings, time.perf_counter() - start),
                 "device": device,
@@ -285,6 +338,7 @@ def run_together(
                 "start_seconds": round(start_seconds, 1),
                 "results": [result.as_dict() for result in results],
                 "ratios": section.ratios(results),
+                "kernels": {label: found for label, found in kernels.items() if found},
             }
             replace_sections(settings.output, {section.name: sections[section.name]})
             # The next comparison has the memory to itself.

@@ -199,6 +199,12 @@ def tables(base: Settings) -> tuple[Table, ...]:
                     "centered",
                     {"generator": "centered_kshot_hypernet"},
                 ),
+                Entry(
+                    "Kshot-Hypernet, centered, residual step 4",
+                    None,
+                    "centered_step_4",
+                    {"generator": "centered_kshot_hypernet", "residual_step": 4.0},
+                ),
             ),
             optional=True,
         ),

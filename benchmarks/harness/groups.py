@@ -114,6 +114,12 @@ def peer_subjects(settings: Settings, dtype: str) -> list[Subject]:
     ]
 
 
+def compiled_peer_subjects(settings: Settings, dtype: str) -> list[Subject]:
+    """Return the PyTorch peer under torch.compile, channels last."""
+    options = settings.sizes(dtype=dtype, channels_last=True, compiled=True)
+    return [Subject(f"PyTorch peer, {dtype}, compiled", "torch_peer", options)]
+
+
 def labels_of(subjects: list[Subject]) -> tuple[str, ...]:
     """Return the names of subjects."""
     return tuple(subject.label for subject in subjects)

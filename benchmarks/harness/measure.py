@@ -155,6 +155,10 @@ class Worker:
         """Return peaks of memory; see ``worker.Session.memory``."""
         return self._ask("memory", self._step_timeout)
 
+    def kernels(self, count: int) -> list[dict[str, Any]]:
+        """Return the costliest kernels of a step; see ``worker.Session.kernels``."""
+        return self._ask("kernels", self._step_timeout, count=count)["kernels"]
+
     def close(self) -> None:
         """End the process; it may have ended already."""
         self._process.kill()
@@ -246,6 +250,12 @@ class Entrant:
     def note_memory(self) -> None:
         """Ask for the peaks of memory."""
         self.attempt(lambda worker: self.result.memory.update(worker.memory()))
+
+    def costliest_kernels(self, count: int) -> list[dict[str, Any]]:
+        """Return the costliest kernels of a step, none where that is not known."""
+        found: list[dict[str, Any]] = []
+        self.attempt(lambda worker: found.extend(worker.kernels(count)))
+        return found
 
     def close(self) -> None:
         """End the worker."""

@@ -19,7 +19,7 @@ import resource
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 # subject -> module whose build(**options) returns run(steps) -> loss
@@ -79,6 +79,28 @@ def device_peak_bytes() -> int | None:
     return None
 
 
+def costliest(averages: Iterable[Any], count: int) -> list[dict[str, Any]]:
+    """Return the costliest kernels of a profile, and the sum of all.
+
+    Args:
+        averages: Of `torch.profiler`: each has ``key``, ``count`` and
+            ``self_device_time_total`` in microseconds.
+        count: How many.
+    """
+    kernels = [one for one in averages if one.self_device_time_total > 0]
+    kernels.sort(key=lambda one: -one.self_device_time_total)
+
+    def entry(name: str, some: list[Any]) -> dict[str, Any]:
+        return {
+            "name": name,
+            "calls": sum(one.count for one in some),
+            "microseconds": round(sum(one.self_device_time_total for one in some), 1),
+        }
+
+    listed = [entry(one.key[:120], [one]) for one in kernels[:count]]
+    return [*listed, entry("all kernels", kernels)] if kernels else []
+
+
 class Session:
     """Answers the requests of one `Worker`.
 
@@ -126,6 +148,26 @@ class Session:
             "peak_bytes": max(self._first_peak, steps) - self._baseline,
             "step_peak_bytes": steps - self._baseline,
         }
+
+    def kernels(self, count: int) -> dict[str, list[dict[str, Any]]]:
+        """Run a step under PyTorch's profiler; returns its costliest GPU kernels.
+
+        Args:
+            count: How many.
+
+        Returns:
+            ``kernels``: name, calls and microseconds in all, the costliest first; an
+            entry ``all kernels`` ends the list. Empty where no PyTorch runs on a GPU.
+        """
+        torch = sys.modules.get("torch")
+        if torch is None or not torch.cuda.is_initialized():
+            return {"kernels": []}
+        with torch.profiler.profile(
+            activities=[torch.profiler.ProfilerActivity.CUDA]
+        ) as profile:
+            self._checked_run(1)
+            torch.cuda.synchronize()
+        return {"kernels": costliest(profile.key_averages(), count)}
 
     def _checked_run(self, steps: int) -> None:
         loss = self._run_steps(steps)

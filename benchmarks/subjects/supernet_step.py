@@ -36,6 +36,7 @@ def build(
     num_shots: int = 64,
     sampler: str = "fairnas",
     jit_compile: bool | str = "auto",
+    run_eagerly: bool = False,
     algorithm: dict[str, Any] | None = None,
     by_fit: bool = False,
     supernet_class: type[NASBench201Supernet] = NASBench201Supernet,
@@ -53,10 +54,13 @@ def build(
         num_shots: Size of the dictionaries (N).
         sampler: Name of a sampler.
         jit_compile: As in `keras.Model.compile`.
+        run_eagerly: As in `keras.Model.compile`.
         algorithm: Further options of `Algorithm1`.
         by_fit: As in `steps_of`.
         supernet_class: What is trained.
     """
+    if keras.backend.backend() == "torch":
+        _choose_fast_kernels()
     policy = "mixed_bfloat16" if dtype == "bfloat16" else dtype
     keras.config.set_dtype_policy(policy)
     keras.utils.set_random_seed(0)
@@ -73,9 +77,19 @@ def build(
         fixed_batch(batch, image_size),
         by_fit,
         jit_compile,
+        run_eagerly,
         sampler=sampler,
         **(algorithm or {}),
     )
+
+
+def _choose_fast_kernels() -> None:
+    # As the peer does.
+    import torch
+
+    if torch.cuda.is_available():
+        torch.backends.cudnn.benchmark = True
+        torch.set_float32_matmul_precision("high")
 
 
 def steps_of(
@@ -83,6 +97,7 @@ def steps_of(
     batch: tuple,
     by_fit: bool = False,
     jit_compile: bool | str = "auto",
+    run_eagerly: bool = False,
     **options: Any,
 ):
     """Compile a built supernet; return ``run(steps)`` on one batch.
@@ -94,12 +109,14 @@ def steps_of(
             variables up to date after the last; else by ``train_on_batch``, where
             the batch stays and the variables are up to date after each.
         jit_compile: As in `keras.Model.compile`.
+        run_eagerly: As in `keras.Model.compile`.
         **options: Of `Algorithm1`.
     """
     supernet.compile(
         keras.optimizers.SGD(LEARNING_RATE, momentum=MOMENTUM, nesterov=True),
         algorithm=Algorithm1(weight_decay=WEIGHT_DECAY, **options),
         jit_compile=jit_compile,
+        run_eagerly=run_eagerly,
     )
     supernet.optimizer.build(supernet.trainable_variables)
 

@@ -2,9 +2,9 @@
 
 NAS-Bench-201 with weight sharing: the teacher is the mixture of all operations
 weighted by softmax(beta), five FairNAS subnets are dispatched in Python. One
-step is Algorithm 1 of the paper. No torch.compile and no hypernetwork; within
-that, whatever makes plain PyTorch fast: one ReLU and one pool per node,
-``none`` costs nothing, a fused optimizer, no synchronisation, gradients set to
+step is Algorithm 1 of the paper, eager or under torch.compile, without a
+hypernetwork; within that, whatever makes plain PyTorch fast: one ReLU and one pool per
+node, ``none`` costs nothing, a fused optimizer, no synchronisation, gradients set to
 None, one backward per subnet.
 
 Shapes: ``B`` batch, ``C`` channels, ``D`` decisions, ``K`` candidates.
@@ -199,6 +199,9 @@ class Trainer:
         weight_decay: Coupled, in the teacher's update, on kernels and beta.
         dtype: ``"float32"``, or ``"bfloat16"`` for autocast.
         device: ``"cpu"`` or ``"cuda"``, where the model is.
+        compiled: Whether the teacher runs under torch.compile as a whole, and the
+            subnets with compiled convolutions and BatchNorms: a subnet as a whole
+            would be compiled anew for each architecture.
     """
 
     def __init__(
@@ -209,8 +212,17 @@ class Trainer:
         weight_decay: float = 5e-4,
         dtype: str = "float32",
         device: str = "cpu",
+        compiled: bool = False,
     ) -> None:
         self.model = model
+        self.teacher = model
+        if compiled:
+            # Of every width, kernel and stride, with and without running statistics.
+            torch._dynamo.config.recompile_limit = 64
+            self.teacher = torch.compile(model)
+            for module in model.modules():
+                if isinstance(module, ConvBN):
+                    module.compile()
         self.weight_decay = weight_decay
         self.shared = [p for p in model.parameters() if p is not model.beta]
         decayed = [p for p in model.parameters() if p.ndim > 1]
@@ -239,7 +251,7 @@ class Trainer:
         """Learn true labels; returns the loss and the soft labels [B, classes]."""
         self.optimizer.zero_grad(set_to_none=True)
         with self.autocast():
-            logits = self.model(images)
+            logits = self.teacher(images)
         logits = logits.float()
         loss = F.cross_entropy(logits, labels)
         loss.backward()
@@ -283,6 +295,7 @@ def build(
     dtype: str = "float32",
     channels_last: bool = False,
     device: str = "cpu",
+    compiled: bool = False,
 ):
     """Return ``run(steps)``, which trains and returns the teacher's last loss.
 
@@ -296,6 +309,7 @@ def build(
         device: ``"cpu"`` or ``"cuda"``. On CUDA cuDNN tries its algorithms out in
             the first step, and float32 products and convolutions may use TF32, as
             JAX's do by default.
+        compiled: As in `Trainer`.
     """
     torch.manual_seed(0)
     if device == "cuda":
@@ -307,7 +321,7 @@ def build(
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight)
-    trainer = Trainer(model, dtype=dtype, device=device)
+    trainer = Trainer(model, dtype=dtype, device=device, compiled=compiled)
     rng = np.random.default_rng(0)
     shape = (batch, IMAGE_CHANNELS, image_size, image_size)
     images = torch.from_numpy(rng.normal(size=shape).astype("float32"))
