@@ -28,9 +28,10 @@ ARCHS=${ARCHS:-results/from_scratch_c8_n1_px16_e10_all.json}
 SPEED_SECONDS=${SPEED_SECONDS:-230}
 SPEED_FLAGS=${SPEED_FLAGS:-}               # more flags of benchmarks.gpu_step
 ROWS_SECONDS=${ROWS_SECONDS:-420}
-ROWS=${ROWS:-conditioning step}            # tables of evidence.tables, in this order
-ROWS_FLAGS=${ROWS_FLAGS:-}                 # more flags of evidence.tables
+ROWS=${ROWS:-table_2 table_3 figure_7 conditioning step}    # of evidence.tables
+ROWS_FLAGS=${ROWS_FLAGS:-}                 # more of them, such as --variants shared
 PARALLEL=${PARALLEL:-$(nproc)}             # rows at a time
+KEEP_MEBIBYTES=${KEEP_MEBIBYTES:-50}       # of runs that come back
 MPS=${MPS:-}                               # 1: rows share the card through NVIDIA's MPS
 
 mkdir -p "$WORK" "$OUT"
@@ -68,7 +69,7 @@ speed() {
 }
 
 rows() {
-  local flags=(--data-dir "$WORK/data" --table "$TABLE" --extra-archs "$ARCHS") end
+  local flags=(--data-dir "$WORK/data" --table "$TABLE" --extra-archs "$ARCHS")
   say "MPS: $(command -v nvidia-cuda-mps-control || echo none)"
   if [ ! -d "$WORK/data" ]; then
     "$PYTHON" -m benchmarks.carry_images unpack --folders "$WORK"/parts/* \
@@ -80,26 +81,28 @@ rows() {
   else
     # Fewer, larger predictions: a GPU waits for each.
     flags+=(--base two-core --overrides prediction_batch=5000)
+    # Rows that have their results here are finished.
+    mkdir -p "$WORK/tables" && cp -rn results/tables/two-core "$WORK/tables/"
   fi
   if [ -n "$MPS" ] && command -v nvidia-cuda-mps-control > /dev/null; then
     nvidia-cuda-mps-control -d && say "MPS is up"
   fi
-  end=$((SECONDS + ROWS_SECONDS))
-  for table in $ROWS; do
-    say "rows: $table, $((end - SECONDS)) s are left"
-    # shellcheck disable=SC2086
-    KERAS_BACKEND=torch timeout $((end > SECONDS ? end - SECONDS : 1)) \
-      "$PYTHON" -m evidence.tables "${flags[@]}" --only "$table" \
-      --parallel "$PARALLEL" --runs "$WORK/runs" --output "$WORK/tables" $ROWS_FLAGS \
-      > "$OUT/rows_$table.log" 2>&1
-    say "rows: $table ended with $?"
-    grep -E "done|failed" "$OUT/rows_$table.log" | sort | uniq -c | sort -rn | head -40
-  done
+  say "rows: at most $ROWS_SECONDS s"
+  # shellcheck disable=SC2086
+  KERAS_BACKEND=torch timeout "$ROWS_SECONDS" \
+    "$PYTHON" -m evidence.tables "${flags[@]}" --only $ROWS --parallel "$PARALLEL" \
+    --runs "$WORK/runs" --output "$WORK/tables" $ROWS_FLAGS > "$OUT/rows.log" 2>&1
+  say "rows ended with $?"
+  grep -E ": (done|failed)" "$OUT/rows.log"
+  tail -qn 1 "$WORK"/runs/*/*.log | cut -c -150
 }
 
 collect() {
   say "collecting"
-  (cd "$WORK" && tar -cz runs tables 2>/dev/null | split -b 15m - "$OUT/rows.tgz.")
+  "$PYTHON" -m benchmarks.carry_runs --runs "$WORK/runs" --to "$WORK/kept/runs" \
+    --mebibytes "$KEEP_MEBIBYTES"
+  cp -r "$WORK/tables" "$WORK/kept/"
+  (cd "$WORK/kept" && tar -cz runs tables | split -b 15m - "$OUT/rows.tgz.")
   ls -l "$OUT"
 }
 

@@ -205,6 +205,16 @@ def tables(base: Settings) -> tuple[Table, ...]:
                     "centered_step_4",
                     {"generator": "centered_kshot_hypernet", "residual_step": 4.0},
                 ),
+                Entry(
+                    "the same, encoder by Adam",
+                    None,
+                    "centered_adam",
+                    {
+                        "generator": "centered_kshot_hypernet",
+                        "residual_step": 4.0,
+                        "encoder_optimizer": "adam",
+                    },
+                ),
             ),
             optional=True,
         ),

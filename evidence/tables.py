@@ -26,6 +26,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Collection
 from typing import IO, Any
 
 import tyro
@@ -74,6 +75,9 @@ class Settings:
     only: tuple[str, ...] = ()
     """Tables to run: table_2, table_3, figure_7, which are all that run if empty, or
     table_6, table_7, no_distillation, step, conditioning, controls."""
+    variants: tuple[str, ...] = ()
+    """Variants of these tables to run, such as shared or kshot_hypernet; all if
+    empty."""
     overrides: tuple[str, ...] = ()
     """FIELD=VALUE of nas_bench_201.py's settings, for every row."""
     parallel: int = 1
@@ -138,7 +142,23 @@ def plan(settings: Settings) -> tuple[dict[str, Any], list[Row]]:
             for row in every_row
         ],
     }
-    return matrix, rows(base, all_tables, settings.seeds, settings.only)
+    chosen = rows(base, all_tables, settings.seeds, settings.only)
+    return matrix, of_variants(chosen, settings.variants)
+
+
+def of_variants(queue: list[Row], variants: Collection[str]) -> list[Row]:
+    """Return the rows of some variants, or all if none is named.
+
+    Raises:
+        ValueError: No row is of such a variant.
+    """
+    known = {row.variant for row in queue}
+    if unknown := sorted(set(variants) - known):
+        raise ValueError(
+            f"Variants must be among {sorted(known)}, those of the tables that run. "
+            f"Received: {unknown}"
+        )
+    return [row for row in queue if not variants or row.variant in variants]
 
 
 def result_path(row: Row) -> pathlib.Path:

@@ -179,6 +179,19 @@ def test_every_command_gives_back_its_settings(settings):
     assert "--data-dir DIR" in shown and str(REPOSITORY) not in shown
 
 
+def test_variants_leave_out_the_other_rows(settings):
+    some = dataclasses.replace(settings, variants=("shared", "fairnas"), seeds=2)
+    _, queue = tables.plan(some)
+    assert [row.name for row in queue] == [
+        "shared_seed0",
+        "fairnas_seed0",
+        "shared_seed1",
+        "fairnas_seed1",
+    ]
+    with pytest.raises(ValueError, match="'fairnas', .*Received: .'nope'"):
+        tables.plan(dataclasses.replace(settings, variants=("shared", "nope")))
+
+
 def test_overrides_reach_every_row(settings):
     words = ("epochs=7", "dtype_policy=mixed_bfloat16", "warmup_epochs=null")
     _, rows = tables.plan(dataclasses.replace(settings, overrides=words))
