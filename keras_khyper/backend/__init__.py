@@ -6,6 +6,7 @@ Each module offers the same functions:
 - ``sum_gradients``: the same for a sum of losses, one after the other;
 - ``SupernetTrainer``: the ``train_step`` that ``keras.Model.fit`` expects;
 - ``stateless_function``: compile a forward pass with variables as inputs;
+- ``convolve``, ``average_pool``: on images [B, H, W, C];
 - ``normalize``: batch normalisation by given statistics;
 - ``normalize_batch``: batch normalisation that returns the statistics it used;
 - ``read_archs``: architectures as Python integers where that is possible;

@@ -4,11 +4,14 @@ import jax
 import jax.numpy as jnp
 import keras
 
+from keras_khyper.backend.convolutions import average_pool, convolve
 from keras_khyper.backend.routing import ListRouting, StackedRouting, slots_of
 
 __all__ = [
     "accelerator",
     "SupernetTrainer",
+    "average_pool",
+    "convolve",
     "fuse_updates",
     "normalize",
     "normalize_batch",

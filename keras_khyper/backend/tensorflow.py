@@ -6,6 +6,7 @@ import functools
 import keras
 import tensorflow as tf
 
+from keras_khyper.backend.convolutions import average_pool, convolve
 from keras_khyper.backend.tensorflow_switch import (
     prefers_switch,
     subnet_routing,
@@ -15,6 +16,8 @@ from keras_khyper.backend.tensorflow_switch import (
 __all__ = [
     "accelerator",
     "SupernetTrainer",
+    "average_pool",
+    "convolve",
     "fuse_updates",
     "normalize",
     "normalize_batch",

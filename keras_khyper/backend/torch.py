@@ -2,6 +2,7 @@
 
 import contextlib
 
+import keras
 import torch
 
 from keras_khyper.backend.routing import ListRouting, slots_of
@@ -13,6 +14,8 @@ from keras_khyper.backend.torch_step import TracedSteps, step_mode
 __all__ = [
     "accelerator",
     "SupernetTrainer",
+    "average_pool",
+    "convolve",
     "fuse_updates",
     "normalize",
     "normalize_batch",
@@ -127,6 +130,29 @@ def num_replicas():
 def replica_id():
     """Index of this replica."""
     return 0
+
+
+def convolve(x, kernel, strides, depthwise=False):
+    """Convolve with symmetric padding; see `keras_khyper.backend.convolutions`.
+
+    `keras.ops.conv` copies its input twice, to the other layout and back.
+    """
+    size, channels = kernel.shape[0], x.shape[-1]
+    kernel = kernel.permute(2, 3, 0, 1) if depthwise else kernel.permute(3, 2, 0, 1)
+    groups = channels if depthwise else 1
+    return torch.nn.functional.conv2d(
+        x.permute(0, 3, 1, 2), kernel, None, strides, (size - 1) // 2, 1, groups
+    ).permute(0, 2, 3, 1)
+
+
+def average_pool(x, size, strides, padding):
+    """Average windows; see `keras_khyper.backend.convolutions`."""
+    if isinstance(x, keras.KerasTensor):
+        return keras.ops.average_pool(x, size, strides, padding)
+    border = (size - 1) // 2 if padding == "same" else 0
+    return torch.nn.functional.avg_pool2d(
+        x.permute(0, 3, 1, 2), size, strides, border, count_include_pad=False
+    ).permute(0, 2, 3, 1)
 
 
 def normalize(x, mean, variance, scale, offset, epsilon):

@@ -12,6 +12,10 @@ from keras_khyper.backend.routing import StackedRouting
 class IndexRouting(StackedRouting):
     """Routing by index on one array [S, B, H, W, C], without a host read."""
 
+    def __init__(self, slots):
+        super().__init__(slots)
+        self._stacked = {}  # decisions and candidates -> their slots
+
     def spread(self, subnets):
         """Stack a list of S tensors."""
         return torch.stack(subnets) if isinstance(subnets, list) else subnets
@@ -22,17 +26,19 @@ class IndexRouting(StackedRouting):
 
     def take(self, subnets, decision, candidates):
         """Return the activation [B, H, W, C] of each of the given candidates."""
-        slots = torch.stack([self.slot(decision, k) for k in candidates])
+        slots = self._slots_of((decision, k) for k in candidates)
         return list(subnets.index_select(0, slots).unbind())
 
     def collect(self, contributions):
         """Add the candidates' outputs into their subnets: [S, B, H, W, C]."""
-        pairs = [
-            (self.slot(decision, candidate), output)
-            for decision, outputs in contributions
-            for candidate, output in outputs.items()
-        ]
-        slots, outputs = zip(*pairs, strict=True)
-        outputs = torch.stack(outputs)
+        slots = self._slots_of((d, k) for d, outputs in contributions for k in outputs)
+        outputs = torch.stack([o for _, part in contributions for o in part.values()])
         total = outputs.new_zeros((self.num_subnets, *outputs.shape[1:]))
-        return total.index_add(0, torch.stack(slots), outputs)
+        return total.index_add(0, slots, outputs)
+
+    def _slots_of(self, places):
+        # The same in every cell.
+        places = tuple(places)
+        if places not in self._stacked:
+            self._stacked[places] = torch.stack([self.slot(*pair) for pair in places])
+        return self._stacked[places]

@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_khyper import backend
+
 
 @keras.saving.register_keras_serializable(package="keras_khyper")
 class GeneratedConv2D(keras.layers.Layer):
@@ -95,18 +97,15 @@ class GeneratedConv2D(keras.layers.Layer):
     def convolve(self, x, kernel):
         """Convolve ``x`` [B, H, W, I] with ``kernel`` [k, k, I, O]."""
         kernel = ops.cast(kernel, x.dtype)
-        if self.kernel_size == 1 and self.strides > 1:
-            x = x[:, :: self.strides, :: self.strides]
-        if self.kernel_size == 1 or self.strides == 1:
-            return self._conv(x, kernel, padding="same")
-        pad = (self.kernel_size - 1) // 2
-        x = ops.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-        return self._conv(x, kernel, strides=self.strides, padding="valid")
+        strides = self.strides
+        if self.kernel_size == 1 and strides > 1:
+            x, strides = x[:, ::strides, ::strides], 1
+        return self._conv(x, kernel, strides)
 
-    def _conv(self, x, kernel, **options):
+    def _conv(self, x, kernel, strides):
         if self.kernel_size == 1 and None not in x.shape[1:]:
             return _convolve_1x1(x, kernel)
-        return ops.conv(x, kernel, **options)
+        return backend.convolve(x, kernel, strides)
 
     def compute_output_shape(
         self, inputs_shape, features_shape=None, coefficients_shape=None
@@ -171,8 +170,8 @@ class GeneratedDepthwiseConv2D(GeneratedConv2D):
             )
         self._build_kernel((self.filters, 1))
 
-    def _conv(self, x, kernel, **options):
-        return ops.depthwise_conv(x, kernel, **options)
+    def _conv(self, x, kernel, strides):
+        return backend.convolve(x, kernel, strides, depthwise=True)
 
 
 def _convolve_1x1(x, kernel):

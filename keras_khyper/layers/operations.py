@@ -7,6 +7,7 @@ import functools
 
 from keras import ops
 
+from keras_khyper import backend
 from keras_khyper.layers.batch_normalization import SubnetBatchNormalization
 from keras_khyper.layers.generated_conv import GeneratedConv2D
 from keras_khyper.layers.routed_layer import RoutedLayer
@@ -82,7 +83,7 @@ class AveragePool3x3(Operation):
     def call(self, x, route):
         """Pool ``x`` [B, H, W, C]."""
         del route
-        return ops.average_pool(x, 3, strides=1, padding="same")
+        return backend.average_pool(x, 3, strides=1, padding="same")
 
     @classmethod
     def weighted(cls, operations, node, route, weights):
@@ -292,5 +293,9 @@ class ResidualReduction(RoutedLayer):
         y = route.conv(self.conv_a, route.map(ops.relu, x))
         y = route.map(ops.relu, route.norm(self.bn_a, y))
         y = route.norm(self.bn_b, route.conv(self.conv_b, y))
-        pooled = route.map(lambda part: ops.average_pool(part, 2, 2), x)
+        pooled = route.map(_halve, x)
         return route.add(y, route.conv(self.shortcut, pooled))
+
+
+def _halve(x):
+    return backend.average_pool(x, 2, strides=2, padding="valid")

@@ -96,8 +96,11 @@ class CandidateWeights:
             else:
                 shape = (len(rows), *ones)
             if (rows, shape) not in made:
-                picked = ops.take(factors, np.array(rows), axis=0)
-                made[rows, shape] = ops.reshape(picked, shape)
+                if shape == ():
+                    made[rows, shape] = factors[rows[0]]
+                else:
+                    picked = ops.take(factors, np.array(rows), axis=0)
+                    made[rows, shape] = ops.reshape(picked, shape)
             found[id(variable)] = made[rows, shape]
         return found
 
