@@ -9,7 +9,9 @@ import contextvars
 import dataclasses
 import traceback
 import unittest.mock
+import weakref
 
+import keras
 import torch
 from keras.src.backend.torch import random as keras_random
 from torch.overrides import TorchFunctionMode
@@ -60,8 +62,31 @@ class Draw:
 
     def __call__(self):
         """Return new random numbers, as Keras would draw them."""
-        generator = keras_random.torch_seed_generator(self.seed)
+        generator = _seed_generator(self.seed)
         return self.function(*self.args, generator=generator, **self.kwargs)
+
+
+# Seed generator -> its state, the version of the state, and both values of it.
+_KNOWN_SEEDS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+def _seed_generator(seed):
+    """Return the generator that Keras would make, without reading what is known.
+
+    Keras reads a seed's state for each draw, on CUDA after all that runs there.
+    """
+    if not isinstance(seed, keras.random.SeedGenerator):
+        return keras_random.torch_seed_generator(seed)
+    state = seed.state._value
+    known, version, values = _KNOWN_SEEDS.get(seed, (None, None, None))
+    if known is not state or version != state._version:
+        values = state.tolist()
+    with torch.no_grad():
+        seed.next()
+    first, second = values
+    _KNOWN_SEEDS[seed] = state, state._version, (first, second + 1)
+    generator = torch.Generator(device=keras_random.get_device())
+    return generator.manual_seed((first + second) & 0xFFFFFFFF)
 
 
 class TracedFunctions(TorchFunctionMode):

@@ -132,6 +132,7 @@ class Program:
         with torch.no_grad():
             value = operation.function(*args, **kwargs)
         values = value if isinstance(value, list | tuple) else [value]
+        values = [tensor for tensor in values if tensor is not None]
         if sum(tensor.numel() for tensor in values) > _LARGEST_CONSTANT:
             return False
         slots = slots_in(operation.result)

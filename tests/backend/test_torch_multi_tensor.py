@@ -36,12 +36,8 @@ def averages(values):
     moving[2].copy_(moving[2] * 2.0)
     old = moving[3] * 2.0
     moving[3].copy_(x[:2])
-    return {
-        "old": old.sum(),
-        "between": between,
-        "view": view.sum(),
-        "last": moving[1].sum(),
-    }
+    sums = {"new": moving[3].sum(), "old": old.sum(), "between": between}
+    return {**sums, "view": view.sum(), "last": moving[1].sum()}
 
 
 def test_order_is_kept_where_it_matters():

@@ -1,5 +1,7 @@
 """Traced steps of PyTorch do what eager ones do, and read nothing on the host."""
 
+import cProfile
+import pstats
 import warnings
 
 import keras
@@ -12,6 +14,9 @@ from keras_khyper.training import Algorithm1, Distillation
 
 if keras.backend.backend() != "torch":
     pytest.skip("of the PyTorch backend", allow_module_level=True)
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from keras_khyper.backend.torch_step import TracedSteps
 
@@ -90,6 +95,36 @@ def test_traced_steps_equal_eager_ones(generator, options, weights):
     assert_same(supernet, eager)
     for ours, theirs in zip(logs, expected, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-5)
+
+
+class Reads(TorchDispatchMode):
+    """Fails where an operation hands a value to the host."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.overloadpacket.__name__
+        assert name not in ("_local_scalar_dense", "is_nonzero", "nonzero", "equal")
+        return function(*args, **(kwargs or {}))
+
+
+def test_a_traced_step_reads_nothing_and_is_cheap():
+    """In operations and calls of Python; seeds go on as Keras would have them."""
+    supernet = make()
+    supernet.train_step((IMAGES[:8], LABELS[:8]))
+    data = torch.tensor(IMAGES[:8]), torch.tensor(LABELS[:8])
+    supernet.train_step(data)
+    with Reads():
+        supernet.train_step(data)
+    assert supernet.seed_generator.state.value.tolist() == [1, 3]
+    profile = cProfile.Profile()
+    profile.runcall(supernet.train_step, data)
+    assert pstats.Stats(profile).total_calls <= 500
+    supernet.seed_generator.state.assign([7, 2])
+    draw = supernet._traced_steps._steps.popitem()[1].trace.draws[0]
+    expected = keras.random.SeedGenerator(7)
+    expected.state.assign([7, 2])
+    for _ in range(2):
+        uniform = keras.random.uniform((1, 1, 3, 3), seed=expected)
+        torch.testing.assert_close(draw(), uniform)
 
 
 @pytest.mark.parametrize("refuses", [False, True])
