@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import re
 
 import pytest
 
@@ -82,3 +83,10 @@ def test_a_framework_is_imported_where_it_is_used():
         if room != "backend":
             names = {name[0] for name in imports(tree, top_level_only=True)}
             assert not names & FRAMEWORKS, path
+
+
+def test_the_picture_of_rooms_shows_allowed_edges():
+    page = PACKAGE.parent / "docs" / "architecture.md"
+    edges = re.findall(r"^  (\w+) --> (\w+)$", page.read_text(), re.MULTILINE)
+    assert len(edges) > 10
+    assert [edge for edge in edges if edge[1] not in ALLOWED[edge[0]].split()] == []
