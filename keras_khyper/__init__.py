@@ -22,6 +22,7 @@ from keras_khyper import (
     spaces,
     training,
 )
+from keras_khyper.gpu import configure_gpu
 from keras_khyper.training.supernet import Supernet
 
 __version__ = "0.1.0"
@@ -29,6 +30,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Supernet",
     "architectures",
+    "configure_gpu",
     "data",
     "evaluation",
     "experiments",

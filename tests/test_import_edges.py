@@ -13,6 +13,7 @@ ALLOWED = {
     "checks": "",
     "pickles": "",
     "backend": "",
+    "gpu": "backend",
     "spaces": "checks",
     "architectures": "checks spaces",
     "layers": "checks backend spaces",

@@ -7,6 +7,8 @@ Each module offers the same functions:
 - ``SupernetTrainer``: the ``train_step`` that ``keras.Model.fit`` expects;
 - ``stateless_function``: compile a forward pass with variables as inputs;
 - ``convolve``, ``average_pool``: on images [B, H, W, C];
+- ``scale_gradients``: factors and weight decay of gradients;
+- ``repeat``: runs equal layers one after the other, in a loop where that helps;
 - ``normalize``: batch normalisation by given statistics;
 - ``normalize_batch``: batch normalisation that returns the statistics it used;
 - ``read_archs``: architectures as Python integers where that is possible;
@@ -17,7 +19,8 @@ Each module offers the same functions:
 - ``outside_graph``: runs operations at once, also while a graph is traced;
 - ``sync_variables``: make variables readable and writable between batches;
 - ``num_replicas``, ``replica_id``: data parallelism;
-- ``accelerator``: the name of the GPU or TPU that is used.
+- ``accelerator``: the name of the GPU or TPU that is used;
+- ``configure_gpu``: sets what compilation on a GPU needs.
 """
 
 import keras

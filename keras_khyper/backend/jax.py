@@ -1,17 +1,32 @@
 """The JAX side of the backend seam."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import keras
 
 from keras_khyper.backend.convolutions import average_pool, convolve
-from keras_khyper.backend.routing import ListRouting, StackedRouting, slots_of
+from keras_khyper.backend.jax_compilation import (
+    CompiledTrainer,
+    compiler_options,
+    configure_gpu,
+)
+from keras_khyper.backend.jax_normalization import normalize, normalize_batch
+from keras_khyper.backend.jax_routing import subnet_routing
+from keras_khyper.backend.jax_stacks import (
+    active_stacks,
+    repeat,
+    stateless,
+    tracing_step,
+)
 
 __all__ = [
     "accelerator",
     "SupernetTrainer",
     "average_pool",
     "convolve",
+    "configure_gpu",
     "fuse_updates",
     "normalize",
     "normalize_batch",
@@ -19,7 +34,9 @@ __all__ = [
     "outside_graph",
     "prefers_switch",
     "read_archs",
+    "repeat",
     "replica_id",
+    "scale_gradients",
     "stateless_function",
     "subnet_routing",
     "sum_gradients",
@@ -35,24 +52,45 @@ def value_and_grad(loss_fn, variables, state):
     See the TensorFlow module for the arguments. Updates that ``loss_fn`` makes
     to ``state`` happen in an inner scope and are assigned again outside it.
     """
-    watched = {id(variable) for variable in variables}
-    others = [variable for variable in state if id(variable) not in watched]
+    packs = active_stacks().packs(variables)
+    result, gradients = _differentiate(loss_fn, packs, state)
+    return result, _by_variable(gradients, packs, variables)
+
+
+def _differentiate(loss_fn, packs, state):
+    # As `value_and_grad`, with one gradient for each pack of variables.
+    stacks = active_stacks()
+    watched = [variable for pack in packs for variable in pack]
+    ids = {id(variable) for variable in watched}
+    others = [variable for variable in state if id(variable) not in ids]
     other_values = [variable.value for variable in others]
 
     def stateless_loss(values):
-        mapping = list(zip(variables, values, strict=True))
-        mapping += list(zip(others, other_values, strict=True))
-        with keras.StatelessScope(state_mapping=mapping) as scope:
+        rows = [
+            row
+            for pack, value in zip(packs, values, strict=True)
+            for row in stacks.unstack(value, len(pack))
+        ]
+        with stateless([*watched, *others], [*rows, *other_values]) as scope:
             loss, aux = loss_fn()
         return loss, (aux, [scope.get_current_value(variable) for variable in others])
 
+    values = [stacks.stack([variable.value for variable in pack]) for pack in packs]
     (loss, (aux, updated)), gradients = jax.value_and_grad(
         stateless_loss, has_aux=True
-    )([variable.value for variable in variables])
+    )(values)
     for variable, old, new in zip(others, other_values, updated, strict=True):
         if new is not None and new is not old:
             variable.assign(new)
     return (loss, aux), gradients
+
+
+def _by_variable(gradients, packs, variables):
+    stacks, found = active_stacks(), {}
+    for gradient, pack in zip(gradients, packs, strict=True):
+        rows = stacks.unstack(gradient, len(pack))
+        found.update({id(v): row for v, row in zip(pack, rows, strict=True)})
+    return [found[id(variable)] for variable in variables]
 
 
 def sum_gradients(loss_fn, items, variables, state):
@@ -60,19 +98,78 @@ def sum_gradients(loss_fn, items, variables, state):
 
     See the TensorFlow module for arguments and results.
     """
+    stacks = active_stacks()
+    packs = stacks.packs(variables)
 
     def add(totals, item):
-        (_, (output,)), gradients = value_and_grad(
-            lambda: loss_fn(item), variables, state
-        )
+        (_, (output,)), gradients = _differentiate(lambda: loss_fn(item), packs, state)
         return jax.tree.map(jnp.add, totals, gradients), output
 
-    zeros = [jnp.zeros_like(variable.value) for variable in variables]
+    zeros = [jnp.zeros((len(pack), *pack[0].shape), pack[0].dtype) for pack in packs]
+    zeros = [z if len(pack) > 1 else z[0] for z, pack in zip(zeros, packs, strict=True)]
     totals, outputs = jax.lax.scan(add, zeros, items)
-    return outputs, totals
+    return outputs, _by_variable(totals, packs, variables)
 
 
-class SupernetTrainer:
+def scale_gradients(gradients, variables, scales):
+    """Return the scaled gradients; see `keras_khyper.backend.gradients`."""
+    given = {id(v): pair for v, *pair in zip(variables, gradients, scales, strict=True)}
+    stacks = active_stacks()
+    packs = stacks.packs(variables, lambda v: _identity(given[id(v)][1]))
+    scaled = []
+    for pack in packs:
+        gradient = stacks.stack([given[id(variable)][0] for variable in pack])
+        value = stacks.stack([variable.value for variable in pack])
+        scaled.append(given[id(pack[0])][1].apply(gradient, value))
+    return _by_variable(scaled, packs, variables)
+
+
+def _identity(scale):
+    return scale._replace(factor=id(scale.factor))
+
+
+def fuse_updates(optimizer):
+    """Let SGD update the stacked weights of equal layers as one.
+
+    The arithmetic is that of `keras.optimizers.SGD`, element by element.
+    """
+    if type(optimizer) is not keras.optimizers.SGD:
+        return
+
+    def update_all(gradients, variables, learning_rate):
+        stacks = active_stacks()
+        given = {id(v): g for v, g in zip(variables, gradients, strict=True)}
+        for pack in stacks.packs(variables):
+            gradient = stacks.stack([given[id(variable)] for variable in pack])
+            _update(optimizer, stacks, pack, gradient, learning_rate)
+
+    optimizer._backend_update_step = update_all
+
+
+def _update(optimizer, stacks, pack, gradient, learning_rate):
+    value = stacks.stack([variable.value for variable in pack])
+    rate = keras.ops.cast(learning_rate, value.dtype)
+    change = gradient.astype(value.dtype) * rate
+    if not optimizer.momentum:
+        _assign(stacks, pack, value - change)
+        return
+    owners = [optimizer._get_variable_index(variable) for variable in pack]
+    momenta = [optimizer.momentums[owner] for owner in owners]
+    momentum = stacks.stack([variable.value for variable in momenta])
+    momentum = momentum * optimizer.momentum - change
+    _assign(stacks, momenta, momentum)
+    if optimizer.nesterov:
+        momentum = momentum * optimizer.momentum - change
+    _assign(stacks, pack, value + momentum)
+
+
+def _assign(stacks, pack, stacked):
+    rows = stacks.unstack(stacked, len(pack))
+    for variable, row in zip(pack, rows, strict=True):
+        variable.assign(row)
+
+
+class SupernetTrainer(CompiledTrainer):
     """Connects ``update_step`` to the JAX trainer of Keras."""
 
     def train_step(self, state, data):
@@ -83,26 +180,23 @@ class SupernetTrainer:
             self.optimizer.variables,
             self.metrics_variables,
         )
-        mapping = [
-            pair
-            for variables, values in zip(groups, state, strict=True)
-            for pair in zip(variables, values, strict=True)
-        ]
-        with keras.StatelessScope(state_mapping=mapping) as scope:
-            logs = self.update_step(data)
+        variables = [variable for group in groups for variable in group]
+        values = [value for group in state for value in group]
+        with stateless(variables, values) as scope:
+            with tracing_step(self.repeated_layers()):
+                logs = self.update_step(data)
         return logs, tuple(
-            [scope.get_current_value(variable) for variable in variables]
-            for variables in groups
+            [scope.get_current_value(variable) for variable in group]
+            for group in groups
         )
 
 
 def stateless_function(model, function):
     """Compile ``function(*tensors)``, which may read the variables of ``model``."""
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=compiler_options())
     def compiled(values, *args):
-        mapping = list(zip(model.variables, values, strict=True))
-        with keras.StatelessScope(state_mapping=mapping):
+        with stateless(model.variables, values):
             return function(*args)
 
     def call(*args):
@@ -137,64 +231,9 @@ def replica_id():
     return 0
 
 
-def normalize(x, mean, variance, scale, offset, epsilon):
-    """Normalise ``x`` by a given mean and variance; see the TensorFlow module."""
-    factor = scale * jax.lax.rsqrt(variance + epsilon)
-    shift = offset - mean * factor
-    return x * factor.astype(x.dtype) + shift.astype(x.dtype)
-
-
-def normalize_batch(x, scale, offset, epsilon):
-    """Normalise ``x`` by its own mean and biased variance over B, H and W."""
-    wide = x.astype(jnp.float32)
-    mean = wide.mean(axis=(0, 1, 2))
-    variance = jnp.square(wide - mean).mean(axis=(0, 1, 2))
-    factor = scale * jax.lax.rsqrt(variance + epsilon)
-    normalized = (wide - mean) * factor + offset
-    return normalized.astype(x.dtype), mean, variance
-
-
 def read_archs(archs):
     """Return architectures as Python integers unless they are traced."""
     return archs if isinstance(archs, jax.core.Tracer) else archs.tolist()
-
-
-def subnet_routing(archs, jit_compile):
-    """Return the routing of a fair set; see the PyTorch module."""
-    del jit_compile
-    if not isinstance(archs, jax.core.Tracer):
-        return ListRouting(slots_of(archs))
-    return SliceRouting(jnp.argsort(archs, axis=0).T)
-
-
-class SliceRouting(StackedRouting):
-    """Routing by slices of one array [S, B, H, W, C], which XLA fuses."""
-
-    def spread(self, subnets):
-        """Stack a list of S tensors."""
-        return jnp.stack(subnets) if isinstance(subnets, list) else subnets
-
-    def split(self, subnets):
-        """Return a list of S tensors."""
-        return [subnets[index] for index in range(self.num_subnets)]
-
-    def take(self, subnets, decision, candidates):
-        """Return the activation [B, H, W, C] of each of the given candidates."""
-        return [
-            jax.lax.dynamic_index_in_dim(
-                subnets, self.slot(decision, candidate), axis=0, keepdims=False
-            )
-            for candidate in candidates
-        ]
-
-    def collect(self, contributions):
-        """Add the candidates' outputs into their subnets: [S, B, H, W, C]."""
-        example = next(iter(contributions[0][1].values()))
-        total = jnp.zeros((self.num_subnets, *example.shape), example.dtype)
-        for decision, outputs in contributions:
-            for candidate, output in outputs.items():
-                total = total.at[self.slot(decision, candidate)].add(output)
-        return total
 
 
 def prefers_switch(jit_compile, low_memory):
@@ -207,8 +246,3 @@ def switch(index, branches, inputs, variables):
     """Run one of several functions; see the TensorFlow module."""
     del variables
     return jax.lax.switch(index, branches, *inputs)
-
-
-def fuse_updates(optimizer):
-    """Leave the optimizer as it is: XLA fuses its arithmetic."""
-    del optimizer

@@ -85,3 +85,10 @@ class StackedRouting:
     def slot(self, decision, candidate):
         """Return the index of the subnet that uses the candidate."""
         return self.slots[decision, candidate]
+
+
+def repeat(layers, route, x):
+    """Run equal layers one after the other; see `keras_khyper.routes.Route.repeat`."""
+    for layer in layers:
+        x = layer(x, route=route)
+    return x

@@ -7,6 +7,8 @@ import keras
 import tensorflow as tf
 
 from keras_khyper.backend.convolutions import average_pool, convolve
+from keras_khyper.backend.gradients import scale_gradients
+from keras_khyper.backend.routing import repeat
 from keras_khyper.backend.tensorflow_switch import (
     prefers_switch,
     subnet_routing,
@@ -18,6 +20,7 @@ __all__ = [
     "SupernetTrainer",
     "average_pool",
     "convolve",
+    "configure_gpu",
     "fuse_updates",
     "normalize",
     "normalize_batch",
@@ -25,7 +28,9 @@ __all__ = [
     "outside_graph",
     "prefers_switch",
     "read_archs",
+    "repeat",
     "replica_id",
+    "scale_gradients",
     "stateless_function",
     "subnet_routing",
     "sum_gradients",
@@ -167,6 +172,12 @@ def accelerator():
     if not gpus:
         return None
     return tf.config.experimental.get_device_details(gpus[0]).get("device_name")
+
+
+def configure_gpu(cache_dir, preallocate):
+    """Set nothing; see `keras_khyper.configure_gpu`."""
+    del cache_dir, preallocate
+    return {}
 
 
 def num_replicas():

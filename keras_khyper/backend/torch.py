@@ -5,7 +5,8 @@ import contextlib
 import keras
 import torch
 
-from keras_khyper.backend.routing import ListRouting, slots_of
+from keras_khyper.backend.gradients import scale_gradients
+from keras_khyper.backend.routing import ListRouting, repeat, slots_of
 from keras_khyper.backend.torch_functions import tracing
 from keras_khyper.backend.torch_optimizers import use_tensor_learning_rate
 from keras_khyper.backend.torch_routing import IndexRouting
@@ -16,6 +17,7 @@ __all__ = [
     "SupernetTrainer",
     "average_pool",
     "convolve",
+    "configure_gpu",
     "fuse_updates",
     "normalize",
     "normalize_batch",
@@ -23,7 +25,9 @@ __all__ = [
     "outside_graph",
     "prefers_switch",
     "read_archs",
+    "repeat",
     "replica_id",
+    "scale_gradients",
     "stateless_function",
     "subnet_routing",
     "sum_gradients",
@@ -120,6 +124,12 @@ def outside_graph():
 def accelerator():
     """Return the name of the GPU; None without one."""
     return torch.cuda.get_device_name() if torch.cuda.is_available() else None
+
+
+def configure_gpu(cache_dir, preallocate):
+    """Set nothing; see `keras_khyper.configure_gpu`."""
+    del cache_dir, preallocate
+    return {}
 
 
 def num_replicas():

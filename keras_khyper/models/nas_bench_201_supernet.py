@@ -3,6 +3,8 @@
 Shapes: ``B`` batch, ``H W`` space, ``C`` channels, ``S`` subnets, ``Y`` classes.
 """
 
+import itertools
+
 import keras
 from keras import ops
 
@@ -101,11 +103,15 @@ class NASBench201Supernet(Supernet):
         self.head_bn.build(shape)
         self.classifier.build((None, shape[-1]))
 
+    def repeated_layers(self):
+        """Return the cells of each stage, and each reduction in a list of one."""
+        return [list(run) for _, run in itertools.groupby(self.blocks, type)]
+
     def body(self, x, route):
         """Return logits: [B, Y], or [S, B, Y] on a fair route."""
         x = route.norm(self.stem_bn, route.conv(self.stem_conv, x))
-        for layer in self.blocks:
-            x = layer(x, route=route)
+        for layers in self.repeated_layers():
+            x = route.repeat(layers, x)
         x = route.map(ops.relu, route.norm(self.head_bn, x))
         x = route.map(lambda part: ops.mean(part, axis=(1, 2)), x)
         logits = route.map(self.classifier, x)

@@ -91,6 +91,18 @@ class FairRoute(Route):
             self._edges[key] = self.encodings_of(range(num_edges), candidate)
         return self._edges[key]
 
+    def in_loop(self):
+        """Return this route as the body of a loop sees it; see `Route.in_loop`."""
+        route = super().in_loop()
+        route._edges = dict(self._edges)
+        return route
+
+    def carried(self, x):
+        """Return ``x`` in the form that a layer returns."""
+        if self._is_shared(x) or isinstance(x, list):
+            return self.routing.spread(self._split(x))
+        return x
+
     def _split(self, x):
         if isinstance(x, list):
             return x

@@ -4,10 +4,13 @@ Shapes: ``S`` subnets, ``D`` decisions, ``K`` candidates, ``E`` edges of a cell,
 ``B`` batch, ``H W`` space, ``C`` channels, ``N`` shots, ``R`` rank.
 """
 
+import copy
 import functools
 import operator
 
 from keras import ops
+
+from keras_khyper import backend
 
 
 class NodeOutput:
@@ -91,6 +94,39 @@ class Route:
         # Features and coefficients of the subnets that run a candidate.
         del candidate, num_edges
         return self.encodings
+
+    def repeat(self, layers, x):
+        """Run equal layers one after the other.
+
+        They do the same with weights of the same shapes, such as the cells of a stage,
+        and what they return is what they take. So a backend may run the first in a
+        loop, with the weights of each in turn: JAX does while it traces a training
+        step, whose program then hardly grows with their number. A layer may update
+        variables of its own only, and where statistics go by the layers' names they
+        are run one by one.
+
+        Args:
+            layers: List of L `RoutedLayer`.
+            x: The activation.
+        """
+        if self.statistics.by_name:
+            for layer in layers:
+                x = layer(x, route=self)
+            return x
+        return backend.repeat(layers, self, x)
+
+    def in_loop(self):
+        """Return this route as the body of a loop sees it.
+
+        What is made there, such as kernels, is not known outside.
+        """
+        route = copy.copy(self)
+        route.kernels = {}
+        return route
+
+    def carried(self, x):
+        """Return ``x`` in the form that a layer returns."""
+        return x
 
     def map(self, function, x):
         """Apply ``function`` to a tensor, or to each subnet's own."""

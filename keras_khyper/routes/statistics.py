@@ -13,9 +13,11 @@ class Statistics:
 
     Attributes:
         regularizes: Whether dropout is active: in the teacher's training alone.
+        by_name: Whether they tell layers apart by their names.
     """
 
     regularizes = False
+    by_name = True
 
     def normalize(self, layer, x, slot=None, mask=None):
         """Return normalized images.
@@ -66,7 +68,7 @@ class BatchStatistics(Statistics):
     """
 
     def __init__(self, record=True):
-        self.record = record
+        self.record = self.by_name = record
         self.recorded = {}
 
     def normalize(self, layer, x, slot=None, mask=None):
@@ -109,6 +111,8 @@ class GivenStatistics(Statistics):
 
 class TeacherStatistics(Statistics):
     """Normalize as the teacher: batch statistics and moving averages."""
+
+    by_name = False
 
     def __init__(self, training):
         self.training = self.regularizes = training

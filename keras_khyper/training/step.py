@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from keras_khyper import backend
+from keras_khyper.backend.gradients import GradientScale
 
 # Variables that weight decay leaves alone (paper appendix A.1).
 UNDECAYED = frozenset({"gamma", "beta", "bias"})
@@ -205,18 +206,19 @@ def _apply(model, gradients, variables, factors, decay):
     if model.encoder is not None:
         encoder = {id(variable) for variable in model.encoder.trainable_variables}
     undecayed = _undecayed(model) if decay else set()
-    has_optimizer = model.algorithm.encoder_optimizer is not None
-    if has_optimizer:
+    multiplier = model.algorithm.encoder_learning_rate_multiplier
+    if model.algorithm.encoder_optimizer is not None:
         undecayed |= encoder
-    updates = []
-    for gradient, variable in zip(gradients, variables, strict=True):
-        if id(variable) in factors:
-            gradient = gradient * ops.cast(factors[id(variable)], gradient.dtype)
-        if decay and id(variable) not in undecayed:
-            gradient = gradient + decay * ops.cast(variable.value, gradient.dtype)
-        if id(variable) in encoder and not has_optimizer:
-            gradient = gradient * model.algorithm.encoder_learning_rate_multiplier
-        updates.append(gradient)
+        multiplier = 1.0
+    scales = [
+        GradientScale(
+            factors.get(id(variable)),
+            0.0 if id(variable) in undecayed else decay,
+            multiplier if id(variable) in encoder else 1.0,
+        )
+        for variable in variables
+    ]
+    updates = backend.scale_gradients(gradients, variables, scales)
     model.optimizer.apply(updates, variables)
 
 

@@ -137,6 +137,14 @@ class Supernet(backend.SupernetTrainer, keras.Model):
             f"Received: supernet={type(self).__name__}"
         )
 
+    def repeated_layers(self):
+        """Return lists of equal layers, each of which `body` runs by `Route.repeat`.
+
+        JAX then trains each list as one layer with stacked weights. Layers are equal
+        if they do the same with weights of the same shapes. None by default.
+        """
+        return []
+
     def __call__(self, inputs, arch=None, **kwargs):
         """Run the teacher or one subnet; see the class."""
         if arch is not None and not ops.is_tensor(arch):
