@@ -2,6 +2,13 @@
 
 from keras_khyper.architectures.base import Architectures
 from keras_khyper.architectures.registry import get, register
+from keras_khyper.architectures.staged import StagedArchitectures
 from keras_khyper.architectures.uib import UIBArchitectures
 
-__all__ = ["Architectures", "UIBArchitectures", "get", "register"]
+__all__ = [
+    "Architectures",
+    "StagedArchitectures",
+    "UIBArchitectures",
+    "get",
+    "register",
+]

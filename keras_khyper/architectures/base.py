@@ -1,11 +1,13 @@
 """What the architectures of a space mean to a supernet.
 
-Shapes: ``S`` subnets, ``D`` decisions, ``K`` candidates (docs/symbols.md).
+Shapes: ``S`` subnets, ``D`` decisions, ``K`` candidates at most (docs/symbols.md).
 """
 
+import numpy as np
 from keras import ops
 
-from keras_khyper.architectures.samplers import get_sampler
+from keras_khyper.architectures.samplers import SAMPLERS, get_sampler
+from keras_khyper.architectures.unequal import UnequalDecisions
 
 
 class Architectures:
@@ -21,9 +23,16 @@ class Architectures:
     the routes, which `choices` answers, need not be those of the space: a
     `UIBSpace` decides on sizes as well, a route on the structure of each block.
 
+    Where decisions have different numbers of candidates, K is the largest. Rows of
+    beta and of encodings are then padded: no weight of the mixture, no gradient and
+    no draw ever reaches a candidate that there is not.
+
     Args:
-        space: A `keras_khyper.spaces.SearchSpace`, or another space with
-            ``num_decisions`` and ``num_candidates``.
+        space: A `keras_khyper.spaces.SearchSpace` or another
+            `keras_khyper.spaces.SpaceLike`.
+
+    Attributes:
+        candidate_counts: Number of candidates of each decision of the routes, [D].
 
     Example:
     >>> architectures = kk.architectures.get(kk.spaces.NASBench201())
@@ -33,15 +42,33 @@ class Architectures:
 
     def __init__(self, space):
         self.space = space
+        self.candidate_counts = np.asarray(space.candidate_counts)
+
+    @property
+    def num_candidates(self):
+        """Candidates of a decision of the routes, at most (K)."""
+        return int(self.candidate_counts.max())
 
     @property
     def arch_logits_shape(self):
         """Shape of beta: decisions of the routes, and their candidates."""
-        return self.space.num_decisions, self.space.num_candidates
+        return len(self.candidate_counts), self.num_candidates
 
     def mixture_weights(self, arch_logits):
-        """Return the weights of the teacher's mixture, softmax(beta) (Eq. 5)."""
-        return ops.softmax(arch_logits)
+        """Return the weights of the teacher's mixture, softmax(beta) (Eq. 5).
+
+        Args:
+            arch_logits: beta [D, K].
+
+        Returns:
+            float32 [D, K], zero for candidates that there are not.
+        """
+        if (self.candidate_counts == self.num_candidates).all():
+            return ops.softmax(arch_logits)
+        there = np.arange(self.num_candidates) < self.candidate_counts[:, None]
+        there = ops.convert_to_tensor(there)
+        logits = ops.convert_to_tensor(arch_logits)
+        return ops.softmax(ops.where(there, logits, -np.inf))
 
     @property
     def encoding_shape(self):
@@ -51,7 +78,7 @@ class Architectures:
     def encode(self, archs):
         """Return the encodings alpha [S, *encoding_shape] of architectures [S, D]."""
         archs = ops.convert_to_tensor(archs, "int32")
-        return ops.one_hot(archs, self.space.num_candidates)
+        return ops.one_hot(archs, self.num_candidates)
 
     def encode_teacher(self, weights):
         """Return the encoding of the teacher, whose mixture has these weights."""
@@ -88,11 +115,15 @@ class Architectures:
         Args:
             archs: Integer tensor [S, D].
         """
-        uses = ops.one_hot(self.choices(archs), self.arch_logits_shape[1])
+        uses = ops.one_hot(self.choices(archs), self.num_candidates)
         return uses * ops.cast(self.present(archs), uses.dtype)[..., None]
 
     def fair_choices(self, archs):
-        """Return the choices of a fair set [S, D]; each column is a permutation."""
+        """Return the choices of a fair set [S, D], S = K.
+
+        A column is a permutation where its decision has K candidates. Subnets may
+        share a candidate where there are fewer.
+        """
         return self.choices(archs)
 
     def sizes(self, archs):
@@ -106,6 +137,12 @@ class Architectures:
         """Return the sampler that draws whole architectures.
 
         Args:
-            sampler: That of an `Algorithm1`: a `Sampler`, or None for the space's own.
+            sampler: That of an `Algorithm1`: a `Sampler`, or None for Focus-Fair. One
+                of `SAMPLERS` is made an `UnequalDecisions` where decisions have
+                different numbers of candidates; any other draws what it draws.
         """
+        equal = (self.candidate_counts == self.num_candidates).all()
+        named = sampler is None or type(sampler) in SAMPLERS.values()
+        if named and not equal:
+            return UnequalDecisions(sampler, self.candidate_counts.tolist())
         return get_sampler(sampler)

@@ -7,14 +7,6 @@ from keras_khyper.architectures.base import Architectures
 
 @functools.singledispatch
 def _make(space):
-    counts = getattr(space, "candidate_counts", None)
-    if counts is not None and len(set(counts.tolist())) > 1:
-        raise ValueError(
-            "A supernet's decisions must have the same number of candidates, unless "
-            "the space's class has architectures of its own "
-            "(keras_khyper.architectures.register). Received: "
-            f"candidate_counts={counts.tolist()}"
-        )
     return Architectures(space)
 
 
@@ -24,10 +16,6 @@ def get(space):
     Args:
         space: An instance of a class that was registered with `register`, or of a
             subclass of one; else `Architectures` are made, one candidate per decision.
-
-    Raises:
-        ValueError: Decisions have different numbers of candidates, and no class was
-            registered that knows what to do with them.
 
     Example:
     >>> architectures = kk.architectures.get(kk.spaces.NASBench201())

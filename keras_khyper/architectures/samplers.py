@@ -12,7 +12,8 @@ class Sampler:
 
     Attributes:
         is_fair: The sampled subnets use each candidate of each decision exactly
-            once, so that S = K and one static graph runs them.
+            once, so that S = K and one static graph runs them. Where decisions have
+            different numbers of candidates, see `UnequalDecisions`.
     """
 
     is_fair = False

@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_khyper.architectures.registry import get
 from keras_khyper.architectures.samplers import Sampler, get_sampler
-from keras_khyper.spaces import UIBSpace
+from keras_khyper.spaces import StagedSpace
 
 
 @keras.saving.register_keras_serializable(package="keras_khyper")
@@ -16,23 +16,23 @@ class Sandwich(Sampler):
     """Sizes by the sandwich rule, structures by another sampler (appendix A.1).
 
     Of the S subnets one has the smallest size, one the largest, the others random
-    ones (Yu et al., 2020, BigNAS): depth and channels of each stage and the kernel
-    sizes of each block, each drawn uniformly. Structures are drawn for all blocks
-    before sizes are, which draw gets which size is random: so no size is tied to
-    the structures that come first. With a fair sampler each structure of each
+    ones (Yu et al., 2020, BigNAS): depth and width of each stage, and in a `UIBSpace`
+    the kernel sizes of each block, each drawn uniformly. Structures are drawn for all
+    blocks before sizes are, which draw gets which size is random: so no size is tied
+    to the structures that come first. With a fair sampler each structure of each
     block belongs to exactly one subnet; it is trained unless the block lies beyond
     that subnet's depth.
 
-    `UIBSupernet.compile` makes one of the name of the sampler of structures.
+    A supernet of a `StagedSpace` makes one of the name of the sampler of structures.
 
     Args:
-        space: A `UIBSpace`.
-        structures: A `Sampler` or its name: of structures, given beta [L, 4].
+        space: A `StagedSpace`, such as a `UIBSpace`.
+        structures: A `Sampler` or its name: of structures, given beta [L, K].
         extremes: Whether the smallest and the largest size are always drawn; else
             all are random. A sampler of one subnet draws random ones.
 
     Raises:
-        TypeError: ``space`` is no `UIBSpace`.
+        TypeError: ``space`` is no `StagedSpace`.
 
     Example:
     >>> sampler = kk.training.Sandwich(kk.spaces.UIBSpace(), "focus_fair")
@@ -40,8 +40,8 @@ class Sandwich(Sampler):
     """
 
     def __init__(self, space, structures="focus_fair", extremes=True):
-        if not isinstance(space, UIBSpace):
-            raise TypeError(f"space must be a UIBSpace. Received: space={space!r}")
+        if not isinstance(space, StagedSpace):
+            raise TypeError(f"space must be a StagedSpace. Received: space={space!r}")
         self.space = space
         self.structures = get_sampler(structures)
         self.extremes = extremes
@@ -56,7 +56,7 @@ class Sandwich(Sampler):
         """Draw architectures [*shape, S, D]; see `Sampler.sample`.
 
         Args:
-            arch_logits: beta [L, 4], of structures.
+            arch_logits: beta [L, K], of structures.
             seed: As in `Sampler.sample`.
             shape: As in `Sampler.sample`.
         """
@@ -80,7 +80,7 @@ class Sandwich(Sampler):
     def get_config(self):
         """Return the constructor's arguments."""
         return {
-            "space": self.space.get_config(),
+            "space": keras.saving.serialize_keras_object(self.space),
             "structures": keras.saving.serialize_keras_object(self.structures),
             "extremes": self.extremes,
         }
@@ -89,7 +89,7 @@ class Sandwich(Sampler):
     def from_config(cls, config):
         """Make the sampler from `get_config`."""
         return cls(
-            UIBSpace.from_config(config["space"]),
+            keras.saving.deserialize_keras_object(config["space"]),
             keras.saving.deserialize_keras_object(config["structures"]),
             config["extremes"],
         )

@@ -1,7 +1,7 @@
 """Data sets that do not fit into memory, as `tf.data` pipelines that repeat by seed.
 
-Shapes: `B` images in a batch, `H W` height and width, `S` the size that a network
-reads, `L` classes.
+Shapes: `B` images in a batch, `H W` height and width, `X` the size that a network
+reads, `Y` classes.
 """
 
 import dataclasses
@@ -230,7 +230,7 @@ class StreamBatches(TrainingBatches):
         seed: of order, augmentation and mixing, not negative.
 
     Output shape:
-        `(float32 [B, S, S, 3], float32 [B, L])`, normalized images and soft labels.
+        `(float32 [B, X, X, 3], float32 [B, Y])`, normalized images and soft labels.
 
     Raises:
         ImportError: if TensorFlow is missing, or keras-cv, which RandAugment uses.

@@ -4,8 +4,8 @@ Crop, flip and RandAugment of single images; Mixup or CutMix and smoothed labels
 whole batches; the resize and centre crop of evaluation. Every draw is a function of
 a seed, so that pipelines may work in parallel and still repeat.
 
-Shapes: `B` images in a batch, `H W` height and width, `S` the size that a network
-reads, `L` classes. Images are RGB on the 0-255 scale.
+Shapes: `B` images in a batch, `H W` height and width, `X` the size that a network
+reads, `Y` classes. Images are RGB on the 0-255 scale.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 class Mixing(NamedTuple):
     """What happens to a batch: each image is mixed with its partner."""
 
-    keep: Any  # float32 [B, S, S, 1], share of each pixel that stays the image's own
+    keep: Any  # float32 [B, X, X, 1], share of each pixel that stays the image's own
     label_keep: Any  # float32 [B, 1], share of the label that stays the image's own
 
 
@@ -133,7 +133,7 @@ class ImageNetAugmentation:
             seed: integer tensor `[2]`; the result is a function of it.
 
         Returns:
-            A `float32` tensor `[S, S, 3]` on the 0-255 scale.
+            A `float32` tensor `[X, X, 3]` on the 0-255 scale.
         """
         tf = import_tensorflow("Augmentation")
         crop_seed, flip_seed, operations_seed = tf.unstack(tf.random.split(seed, 3))
@@ -159,7 +159,7 @@ class ImageNetAugmentation:
             seed: integer tensor `[2]`.
 
         Returns:
-            A `float32` tensor `[S, S, 3]`.
+            A `float32` tensor `[X, X, 3]`.
         """
         tf = import_tensorflow("Augmentation")
         begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
@@ -181,14 +181,14 @@ class ImageNetAugmentation:
         """Mix a batch by CutMix or Mixup and smooth its labels.
 
         Args:
-            images: tensor `[B, S, S, 3]` on the 0-255 scale.
+            images: tensor `[B, X, X, 3]` on the 0-255 scale.
             labels: integer tensor `[B]`.
             num_classes: number of classes.
             seed: integer tensor `[2]`; the result is a function of it.
 
         Returns:
-            Images, `float32` `[B, S, S, 3]` on the 0-255 scale, and soft labels,
-            `float32` `[B, L]`, whose rows sum to one.
+            Images, `float32` `[B, X, X, 3]` on the 0-255 scale, and soft labels,
+            `float32` `[B, Y]`, whose rows sum to one.
         """
         tf = import_tensorflow("Augmentation")
         images = tf.cast(images, tf.float32)
@@ -241,10 +241,10 @@ class ImageNetAugmentation:
         seeds = tf.unstack(tf.random.split(seed, 3))
         share = _stateless_beta(tf, shape[0], self.cutmix_alpha, seeds[0])  # [B]
         side = tf.sqrt(1.0 - share)
-        rows = _outside(tf, shape[0], shape[1], side, seeds[1])  # [B, S]
+        rows = _outside(tf, shape[0], shape[1], side, seeds[1])  # [B, X]
         columns = _outside(tf, shape[0], shape[2], side, seeds[2])
         outside = tf.logical_or(rows[:, :, None], columns[:, None, :])
-        keep = tf.cast(outside, tf.float32)  # [B, S, S]
+        keep = tf.cast(outside, tf.float32)  # [B, X, X]
         return Mixing(keep[..., None], tf.reduce_mean(keep, axis=[1, 2])[:, None])
 
 
@@ -338,7 +338,7 @@ def _stateless_beta(tf: Any, num: Any, alpha: float, seed: Any) -> Any:
 
 
 def _outside(tf: Any, num: Any, size: Any, side: Any, seed: Any) -> Any:
-    """Whether a row or column lies outside of an image's box: bool [B, S]."""
+    """Whether a row or column lies outside of an image's box: bool [B, X]."""
     length = tf.cast(tf.round(side * tf.cast(size, tf.float32)), tf.int32)  # [B]
     center = tf.random.stateless_uniform([num], seed, maxval=size, dtype=tf.int32)
     begin = center - length // 2

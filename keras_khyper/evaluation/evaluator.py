@@ -1,6 +1,6 @@
 """Accuracy of many subnets without retraining, compiled once.
 
-Shapes: ``n`` architectures, ``K`` subnets in flight, ``D`` decisions, ``M``
+Shapes: ``n`` architectures, ``S`` subnets in flight, ``D`` decisions, ``M``
 images.
 """
 
@@ -25,7 +25,7 @@ from keras_khyper.training.supernet import Supernet
 
 
 class SubnetEvaluator:
-    """Recalibrates and evaluates subnets, K at a time.
+    """Recalibrates and evaluates subnets, S at a time.
 
     Architectures are packed into fair sets, so that one trace for recalibration
     and one for prediction serve all of them. Results are kept, in memory and in
@@ -84,8 +84,8 @@ class SubnetEvaluator:
             self._num_predict_traces += 1
             logits = supernet.call_subnets(images, archs, statistics)
             self._num_classes = logits.shape[-1]  # a static shape, known when traced
-            finite = ops.all(ops.isfinite(logits), axis=(1, 2))  # [K]
-            return ops.argmax(logits, axis=-1), finite  # [K, B]
+            finite = ops.all(ops.isfinite(logits), axis=(1, 2))  # [S]
+            return ops.argmax(logits, axis=-1), finite  # [S, B]
 
         self._predict = backend.stateless_function(supernet, predict)
         self._known: dict[tuple[int, ...], float] = {}

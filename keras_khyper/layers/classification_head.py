@@ -1,6 +1,6 @@
 """The classification head of MobileNetV3 (Howard et al., 2019).
 
-Shapes: `B` batch, `H W` space, `C` input channels, `F` features, `L` classes.
+Shapes: `B` batch, `H W` space, `C` input channels, `F` features, `Y` classes.
 """
 
 import keras
@@ -19,7 +19,7 @@ class ClassificationHead(PlainLayers):
     it ends with the first hard-swish: the features of an image, place by place.
 
     Args:
-        num_classes: L; None leaves out all that follows the first hard-swish.
+        num_classes: Y; None leaves out all that follows the first hard-swish.
         filters: Channels of the first convolution.
         features: F, channels of the second.
         dropout_rate: Share of features dropped in training.
@@ -27,7 +27,7 @@ class ClassificationHead(PlainLayers):
         batch_norm_epsilon: Added to the variance.
         **kwargs: Passed to `keras.layers.Layer`.
 
-    Input shape: [B, H, W, C]. Output shape: [B, L]; [B, H, W, filters] without classes.
+    Input shape: [B, H, W, C]. Output shape: [B, Y]; [B, H, W, filters] without classes.
 
     Raises:
         ValueError: A size is not positive or the rate lies outside [0, 1).

@@ -1,8 +1,8 @@
 """The searchable block of the ImageNet space: four structures, each of any size.
 
 Shapes: ``B`` batch, ``H W`` space, ``I O`` channels in and out at the largest width,
-``E = expansion_ratio * I``. A smaller subnet runs at the largest shapes, with zeros
-in the channels that it lacks.
+``F = expansion_ratio * I`` expanded. A smaller subnet runs at the largest shapes,
+with zeros in the channels that it lacks.
 """
 
 import numpy as np

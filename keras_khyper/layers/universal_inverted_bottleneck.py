@@ -1,6 +1,6 @@
 """The block of the ImageNet space, of MobileNetV4 (Qin et al., 2024).
 
-Shapes: `B` batch, `H W` space, `C` input channels, `E = expansion_ratio * C`.
+Shapes: `B` batch, `H W` space, `C` input channels, `F = expansion_ratio * C` expanded.
 """
 
 import keras
@@ -25,7 +25,7 @@ class UniversalInvertedBottleneck(PlainLayers):
         filters: Output channels.
         start_kernel_size: K1, odd; None leaves the convolution out.
         middle_kernel_size: K2, odd; None leaves the convolution out.
-        expansion_ratio: E / C.
+        expansion_ratio: F / C.
         strides: 1 or 2.
         batch_norm_momentum: Of the moving statistics.
         batch_norm_epsilon: Added to the variance.

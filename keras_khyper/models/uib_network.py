@@ -1,6 +1,6 @@
 """The network of one architecture of the ImageNet space, from stock Keras layers.
 
-Shapes: `B` batch, `H W` space, `L` classes.
+Shapes: `B` batch, `H W` space, `Y` classes.
 """
 
 from collections.abc import Sequence
@@ -50,7 +50,7 @@ def uib_network(
 
     Returns:
         A `keras.Model` from images [B, height, width, image channels] to logits
-        [B, L], or to features [B, H, W, 960] without the top.
+        [B, Y], or to features [B, H, W, 960] without the top.
 
     Raises:
         TypeError: if `space` is no `UIBSpace` or the entries of `arch` no integers.

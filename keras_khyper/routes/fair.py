@@ -9,7 +9,9 @@ import functools
 from keras import ops
 
 from keras_khyper import backend
-from keras_khyper.routes.route import Route
+from keras_khyper.routes.mixture import MixtureRoute
+from keras_khyper.routes.route import Route, check_equally_many, sum_of
+from keras_khyper.routes.statistics import SlotStatistics
 
 
 class CandidateRoute(Route):
@@ -53,9 +55,13 @@ class FairRoute(Route):
     that subnet's sum. Activations are [B, H, W, C] while the subnets share
     them, else a list of S tensors, or what the backend's routing makes.
 
+    A decision with fewer candidates than subnets has no such order, because subnets
+    share a candidate. There each subnet runs all candidates and keeps its own: S
+    times as many operations as candidates.
+
     Args:
         choices: Integer tensor [S, D] of the candidates that each subnet uses; S = K
-            and every column is a permutation.
+            and a column is a permutation where its decision has K candidates.
         jit_compile: Whether XLA will compile the graph.
         **kwargs: As in `Route`.
     """
@@ -63,6 +69,7 @@ class FairRoute(Route):
     def __init__(self, choices, jit_compile=False, **kwargs):
         super().__init__(**kwargs)
         self.num_subnets = choices.shape[0]
+        self.choices = choices
         self.routing = backend.subnet_routing(choices, jit_compile)
         self._edges = {}
 
@@ -83,6 +90,15 @@ class FairRoute(Route):
             None if value is None else ops.take(value, slots, axis=0)
             for value in self.encodings
         )
+
+    def generate(self, edge_operations):
+        """Make kernels ahead; see `Route.generate`."""
+        if not self._are_shared(edge_operations[0]):
+            super().generate(edge_operations)
+
+    def _are_shared(self, candidates):
+        # Whether there are too few candidates for each to belong to one subnet.
+        return len(candidates) < self.num_subnets
 
     def _edge_encodings(self, candidate, num_edges):
         # The same in every cell.
@@ -185,6 +201,9 @@ class FairRoute(Route):
 
     def send(self, x, operations, decisions):
         """Run every operation once, for the subnet that it belongs to."""
+        check_equally_many(operations)
+        if self._are_shared(operations[0]):
+            return self._send_each(x, operations, decisions)
         shared = self._is_shared(x)
         x = x if shared else self.routing.spread(x)
         contributions = []
@@ -203,6 +222,42 @@ class FairRoute(Route):
             contributions.append((decision, outputs))
         return contributions
 
+    def _send_each(self, x, operations, decisions):
+        # One list of S tensors per decision: each subnet's own.
+        sent = [
+            self._subnet_routes[slot].send(part, operations, decisions)
+            for slot, part in enumerate(self._split(x))
+        ]
+        return [list(parts) for parts in zip(*sent, strict=True)]
+
+    @functools.cached_property
+    def _subnet_routes(self):
+        features, coefficients = self.encodings
+        num_candidates = self.num_subnets
+        return [
+            MixtureRoute(
+                ops.one_hot(self.choices[slot], num_candidates),
+                features=_at(features, slot),
+                coefficients=_at(coefficients, slot),
+                statistics=SlotStatistics(self.statistics, slot),
+                sizes=_at(self.sizes, slot),
+            )
+            for slot in range(self.num_subnets)
+        ]
+
     def receive(self, contributions):
         """Add what the decisions sent into each subnet's sum."""
-        return self.routing.collect(contributions)
+        by_candidate = [c for c in contributions if not isinstance(c, list)]
+        by_subnet = [c for c in contributions if isinstance(c, list)]
+        if not by_subnet:
+            return self.routing.collect(by_candidate)
+        if by_candidate:
+            by_subnet.append(self._split(self.routing.collect(by_candidate)))
+        return [sum_of(parts) for parts in zip(*by_subnet, strict=True)]
+
+
+def _at(values, slot):
+    # What one subnet has of values [S, ...] or [1, ...], as [1, ...].
+    if values is None:
+        return None
+    return values[slot : slot + 1] if values.shape[0] > 1 else values

@@ -5,7 +5,7 @@ Shapes: ``D`` decisions, ``K`` candidates, ``B`` batch, ``H W`` space, ``C`` cha
 
 from keras import ops
 
-from keras_khyper.routes.route import NodeOutput, Route, sum_of
+from keras_khyper.routes.route import NodeOutput, Route, check_equally_many, sum_of
 
 
 class MixtureRoute(Route):
@@ -31,6 +31,7 @@ class MixtureRoute(Route):
 
     def send(self, x, operations, decisions):
         """Return each decision's weighted sum over its candidates."""
+        check_equally_many(operations)
         node, totals, joined = NodeOutput(x), [[] for _ in decisions], []
         for candidate, group in enumerate(zip(*operations, strict=True)):
             if group[0].is_zero:

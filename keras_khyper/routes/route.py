@@ -197,11 +197,15 @@ class Route:
 
         Args:
             x: The activation.
-            operations: One list of K candidate operations per decision.
+            operations: One list of candidate operations per decision, equally many:
+                decisions of other numbers of candidates are sent on their own.
             decisions: Their indices.
 
         Returns:
             One contribution per decision, for `receive`.
+
+        Raises:
+            ValueError: The decisions have different numbers of candidates.
         """
         raise TypeError(
             "A route must define send(x, operations, decisions). "
@@ -211,6 +215,16 @@ class Route:
     def receive(self, contributions):
         """Return the sum of contributions, the activation of a node."""
         return sum_of(contributions)
+
+
+def check_equally_many(operations):
+    """Raise unless decisions that are sent together have equally many candidates."""
+    counts = [len(candidates) for candidates in operations]
+    if len(set(counts)) > 1:
+        raise ValueError(
+            "Decisions that are sent together must have the same number of "
+            f"candidates. Received: numbers of candidates={counts}"
+        )
 
 
 def sum_of(tensors):

@@ -91,6 +91,25 @@ class BatchStatistics(Statistics):
         return collected
 
 
+class SlotStatistics(Statistics):
+    """Normalize on a route of one subnet as for its slot in a set of S.
+
+    Args:
+        statistics: The `Statistics` of the set.
+        slot: Which of S subnets.
+    """
+
+    def __init__(self, statistics, slot):
+        self.statistics = statistics
+        self.slot = slot
+        self.regularizes = statistics.regularizes
+
+    def normalize(self, layer, x, slot=None, mask=None):
+        """Normalize as the subnet of the set; see `Statistics.normalize`."""
+        del slot
+        return self.statistics.normalize(layer, x, self.slot, mask)
+
+
 class GivenStatistics(Statistics):
     """Normalize by statistics from an earlier recalibration.
 

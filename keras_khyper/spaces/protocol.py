@@ -26,6 +26,10 @@ class SpaceLike(Protocol):
         """Number of decisions (D)."""
 
     @property
+    def candidate_counts(self) -> np.ndarray:
+        """Number of candidates of each decision, int64 `[D]`."""
+
+    @property
     def operations(self) -> tuple[str, ...]:
         """Names of the operations."""
 

@@ -217,7 +217,7 @@ class SearchSpace(CandidateLayout):
         """Whether K architectures share out the operations of every decision evenly.
 
         Of K candidates each is used exactly once (paper §3.3); of fewer candidates
-        each at least once, and none twice more than another.
+        each at least once, some once more than others.
 
         Args:
             archs: integers `[K, D]`.

@@ -1,7 +1,7 @@
 """What architectures of stages and blocks are: validity, numbers, strings.
 
 Shapes: `G` stages, `L` blocks (all stages at their largest depth), `D = 2G + L`
-decisions, `K` operations, `n` architectures (docs/symbols.md).
+decisions, `V` operations, `n` architectures (docs/symbols.md).
 """
 
 import math
@@ -106,12 +106,12 @@ class StagedLayout:
 
     @property
     def operations(self) -> tuple[str, ...]:
-        """Names of a block's K operations, in the order of their integers."""
+        """Names of a block's V operations, in the order of their integers."""
         return self._operations
 
     @property
     def operation_structures(self) -> np.ndarray:
-        """The structure of each operation, int64 `[K]`.
+        """The structure of each operation, int64 `[V]`.
 
         Operations of one structure differ in sizes alone, such as kernel sizes, and
         share their weights in a supernet. Here each operation is a structure.
@@ -125,7 +125,7 @@ class StagedLayout:
 
     @property
     def size(self) -> int:
-        """Number of architectures, the product over stages of widths * sum_d K^d."""
+        """Number of architectures, the product over stages of widths * sum_d V^d."""
         return math.prod(self._stage_sizes())
 
     def __len__(self) -> int:

@@ -1,7 +1,7 @@
 """Spaces of networks whose stages vary in depth and width.
 
 Shapes: `G` stages, `L` blocks (all stages at their largest depth), `D = 2G + L`
-decisions, `K` operations, `n` architectures (docs/symbols.md).
+decisions, `V` operations, `n` architectures (docs/symbols.md).
 """
 
 import numpy as np
@@ -31,7 +31,7 @@ class StagedSpace(StagedLayout):
     Args:
         depths: for each stage, its candidates for the number of blocks, ascending.
         widths: for each stage, its candidates for the width, ascending.
-        operations: names of the K candidates of every block.
+        operations: names of the V candidates of every block.
 
     Example:
         >>> space = StagedSpace([[1, 2]], [[8, 16, 24]], ["dense", "depthwise"])

@@ -1,7 +1,7 @@
 """The ImageNet search space of Universal Inverted Bottlenecks (paper Table 8).
 
 Shapes: `G` stages, `L` blocks (all stages at their largest depth), `D = 2G + L`
-decisions, `K` operations, `n` architectures (docs/symbols.md).
+decisions, `V` operations, `n` architectures (docs/symbols.md).
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ class UIBSpace(StagedSpace):
 
     An architecture is an integer array `[D]`: the depth of each stage `[:G]`, its
     channels `[G:2G]`, both as indices into the candidates of its `UIBStage`, and the
-    operation of each block `[2G:]`, one of the `K` combinations of a structure with
+    operation of each block `[2G:]`, one of the `V` combinations of a structure with
     its kernel sizes; 0 for blocks beyond the depth of their stage.
 
     The defaults are the paper's: 40 decisions, about 1.8e27 architectures.
@@ -163,7 +163,7 @@ class UIBSpace(StagedSpace):
 
     @property
     def operation_structures(self) -> np.ndarray:
-        """The structure of each operation, an index in `STRUCTURES`: int64 `[K]`."""
+        """The structure of each operation, an index in `STRUCTURES`: int64 `[V]`."""
         return np.array([STRUCTURES.index(o.structure) for o in self.block_operations])
 
     def smallest(self, operation: str = "FFN") -> np.ndarray:

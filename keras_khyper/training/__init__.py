@@ -8,6 +8,7 @@ from keras_khyper.architectures.samplers import (
     Sampler,
 )
 from keras_khyper.architectures.sandwich import Sandwich
+from keras_khyper.architectures.unequal import UnequalDecisions
 from keras_khyper.training.algorithm import Algorithm1, Distillation
 from keras_khyper.training.callbacks import (
     AtomicBackup,
@@ -38,5 +39,6 @@ __all__ = [
     "Sampler",
     "Sandwich",
     "Supernet",
+    "UnequalDecisions",
     "cosine_by_epoch",
 ]

@@ -12,6 +12,7 @@ from keras import ops
 
 from keras_khyper import backend
 from keras_khyper.layers.kernel_layers import KernelLayer
+from keras_khyper.spaces import SearchSpace
 
 
 class CoefficientWarmup(keras.callbacks.Callback):
@@ -189,9 +190,13 @@ class GeneratorDiagnostics(keras.callbacks.Callback):
         space = self.model.space
         weights = self.model.architectures.mixture_weights(self.model.arch_logits)
         weights = ops.convert_to_numpy(weights)
-        if "none" in space.operations:
-            column = space.operations.index("none")
-            logs["none_weight"] = float(weights[:, column].mean())
+        nones = [
+            row[names.index("none")]
+            for row, names in zip(weights, _candidates(space), strict=False)
+            if "none" in names
+        ]
+        if nones:
+            logs["none_weight"] = float(np.mean(nones))
         for name, group in self._groups().items():
             old, new = self._before[name], _values(group)
             if len(old) == len(new) and len(new):
@@ -236,6 +241,11 @@ class GeneratorDiagnostics(keras.callbacks.Callback):
 def _temperature_of(supernet):
     # None where kernels mix nothing, or a generator's encoder has no temperature.
     return getattr(supernet.encoder, "coefficient_temperature", None)
+
+
+def _candidates(space):
+    # Names of the candidates of each decision of the routes, where they have any.
+    return space.candidates if isinstance(space, SearchSpace) else ()
 
 
 def _values(variables):

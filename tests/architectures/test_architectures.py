@@ -6,7 +6,7 @@ from encoding_reference import encode_candidates
 from keras import ops
 
 from keras_khyper import architectures
-from keras_khyper.spaces import NASBench201, SearchSpace, UIBSpace
+from keras_khyper.spaces import NASBench201, UIBSpace
 
 
 def to_numpy(x):
@@ -50,9 +50,3 @@ def test_a_space_brings_its_own_class():
         assert type(architectures.get(space_class())) is CellArchitectures
     assert type(architectures.get(NASBench201())) is architectures.Architectures
     assert type(architectures.get(UIBSpace())) is architectures.UIBArchitectures
-
-
-def test_unequal_decisions_are_refused_where_nothing_serves_them():
-    space = SearchSpace(2, [["a", "b"], ["c", "d", "e"]])
-    with pytest.raises(ValueError, match=r"Received: candidate_counts=\[2, 3\]"):
-        architectures.get(space)

@@ -149,7 +149,7 @@ def test_config_round_trip():
 
 
 def test_bad_input():
-    with pytest.raises(TypeError, match="must be a UIBSpace"):
+    with pytest.raises(TypeError, match="must be a StagedSpace"):
         Sandwich("paper")
     with pytest.raises(ValueError, match="sampler must be one of"):
         Sandwich(SPACE, "darts")

@@ -77,7 +77,7 @@ def test_packed_sets_do_not_clash_where_a_decision_has_most_candidates(num):
 
 
 def test_fair_sets():
-    """Each candidate at least once, none twice more than another."""
+    """Each candidate at least once, some once more than others."""
     for rows in itertools.product(ARCHS[:6], ARCHS[6:12], ARCHS[12:]):
         uses = [
             np.bincount(column, minlength=count)

@@ -38,7 +38,7 @@ ALIKE = ("nor_conv_3x3", "alike_a", "alike_b")
 class OnePerDecision:
     """A space of one architecture, which `SearchSpace` refuses."""
 
-    num_decisions, num_candidates = len(EDGES), 1
+    num_decisions, candidate_counts = len(EDGES), np.ones(len(EDGES), int)
 
     def validate(self, arch):
         return np.asarray(arch)
