@@ -49,6 +49,18 @@ class ListRouting:
         """
         return [subnets[self.slot(decision, candidate)] for candidate in candidates]
 
+    def take_all(self, subnets, places):
+        """Return the activations of several decisions' candidates.
+
+        Args:
+            subnets: What `spread` made.
+            places: List of (decision, list of candidates).
+
+        Returns:
+            A list of tensors [B, H, W, C] for each decision, see `take`.
+        """
+        return [self.take(subnets, *place) for place in places]
+
     def collect(self, contributions):
         """Add the candidates' outputs into their subnets.
 
@@ -85,6 +97,10 @@ class StackedRouting:
     def slot(self, decision, candidate):
         """Return the index of the subnet that uses the candidate."""
         return self.slots[decision, candidate]
+
+    def take_all(self, subnets, places):
+        """Return the activations of several decisions' candidates, as `ListRouting`."""
+        return [self.take(subnets, *place) for place in places]
 
 
 def repeat(layers, route, x):

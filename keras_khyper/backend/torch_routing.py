@@ -26,8 +26,13 @@ class IndexRouting(StackedRouting):
 
     def take(self, subnets, decision, candidates):
         """Return the activation [B, H, W, C] of each of the given candidates."""
-        slots = self._slots_of((decision, k) for k in candidates)
-        return list(subnets.index_select(0, slots).unbind())
+        return self.take_all(subnets, [(decision, candidates)])[0]
+
+    def take_all(self, subnets, places):
+        """Return the activations of several decisions' candidates, in one copy."""
+        slots = self._slots_of((d, k) for d, candidates in places for k in candidates)
+        taken = iter(subnets.index_select(0, slots).unbind())
+        return [[next(taken) for _ in candidates] for _, candidates in places]
 
     def collect(self, contributions):
         """Add the candidates' outputs into their subnets: [S, B, H, W, C]."""

@@ -204,23 +204,29 @@ class FairRoute(Route):
         check_equally_many(operations)
         if self._are_shared(operations[0]):
             return self._send_each(x, operations, decisions)
-        shared = self._is_shared(x)
-        x = x if shared else self.routing.spread(x)
-        contributions = []
-        for group, decision in zip(operations, decisions, strict=True):
-            candidates = [
-                k for k, operation in enumerate(group) if not operation.is_zero
-            ]
-            if shared:
-                parts = [x] * len(candidates)
-            else:
-                parts = self.routing.take(x, decision, candidates)
-            outputs = {
-                k: group[k].call(part, CandidateRoute(self, decision, k))
-                for k, part in zip(candidates, parts, strict=True)
-            }
-            contributions.append((decision, outputs))
-        return contributions
+        places = [
+            (
+                decision,
+                [k for k, operation in enumerate(group) if not operation.is_zero],
+            )
+            for group, decision in zip(operations, decisions, strict=True)
+        ]
+        if self._is_shared(x):
+            taken = [[x] * len(candidates) for _, candidates in places]
+        else:
+            taken = self.routing.take_all(self.routing.spread(x), places)
+        return [
+            (
+                decision,
+                {
+                    k: group[k].call(part, CandidateRoute(self, decision, k))
+                    for k, part in zip(candidates, parts, strict=True)
+                },
+            )
+            for group, (decision, candidates), parts in zip(
+                operations, places, taken, strict=True
+            )
+        ]
 
     def _send_each(self, x, operations, decisions):
         # One list of S tensors per decision: each subnet's own.
