@@ -16,7 +16,7 @@ import os
 import pathlib
 import re
 import time
-from typing import Any
+from typing import Any, Literal
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
@@ -27,6 +27,7 @@ import tyro
 
 import keras_khyper as kk
 from benchmarks.harness.report import provenance, replace_sections
+from keras_khyper.backend.jax_stacks import SWITCH
 
 # Where these have a region, it is the arithmetic of two scalars.
 _WITH_REDUCER = {"reduce", "reduce_window", "scatter", "select_and_scatter", "sort"}
@@ -44,6 +45,8 @@ class Settings:
     rank: int = 4
     num_shots: int = 4
     dtype: str = "float32"
+    cells: Literal["loop", "one_by_one"] = "loop"
+    """How the cells of a stage run: in a loop, as on a GPU, or as on a CPU."""
     compile: bool = False
     """Compile each program as well."""
     smoke: bool = False
@@ -141,6 +144,7 @@ def main(settings: Settings) -> None:
     """Print the figures of each program, and write them where asked to."""
     if settings.smoke:
         settings = dataclasses.replace(settings, num_cells=(1,), channels=2, batch=2)
+    os.environ[SWITCH] = settings.cells
     start = time.perf_counter()
     programs = []
     for num_cells in settings.num_cells:
@@ -152,7 +156,8 @@ def main(settings: Settings) -> None:
             "device": jax.devices()[0].device_kind,
             "programs": programs,
         }
-        name = f"c{settings.channels}_{settings.dtype}_batch{settings.batch}"
+        size = f"c{settings.channels}_{settings.dtype}_batch{settings.batch}"
+        name = f"{settings.cells}_{size}"
         replace_sections(settings.output, {name: section})
 
 

@@ -39,29 +39,35 @@ def _forward(epsilon, x, scale, offset):
     # One pass: the mean square is taken around one of the images' own pixels,
     # because around zero it would lose the digits of a large mean.
     pivot = wide[0, 0, 0]  # [C]
-    centered = wide - pivot
-    share = x.shape[-1] / x.size  # 1 / (B*H*W)
+    centered = wide - _like(pivot, x)
+    share = jnp.full_like(scale, x.shape[-1] / x.size)  # 1 / (B*H*W)
     distance = centered.sum(_IMAGES) * share
     variance = (centered * centered).sum(_IMAGES) * share - distance * distance
     variance = jnp.maximum(variance, 0.0)
-    mean = distance + pivot
     deviation = jax.lax.rsqrt(variance + epsilon)
     factor = scale * deviation
-    y = (wide - mean) * factor + offset
-    outputs = y.astype(x.dtype), mean, variance
-    return outputs, (x, scale, mean, deviation)
+    y = centered * _like(factor, x) + _like(offset - distance * factor, x)
+    mean = pivot + distance
+    return (y.astype(x.dtype), mean, variance), (x, mean, deviation, factor)
 
 
 def _backward(epsilon, residuals, gradients):
     del epsilon
-    x, scale, mean, deviation = residuals
+    x, mean, deviation, factor = residuals
     gradient = gradients[0].astype(jnp.float32)
-    normalized = (x.astype(jnp.float32) - mean) * deviation
+    centered = x.astype(jnp.float32) - _like(mean, x)
     to_offset = gradient.sum(_IMAGES)
-    to_scale = (gradient * normalized).sum(_IMAGES)
-    share = x.shape[-1] / x.size
-    rest = gradient - to_offset * share - normalized * (to_scale * share)
-    return (rest * (scale * deviation)).astype(x.dtype), to_scale, to_offset
+    to_scale = (gradient * centered).sum(_IMAGES) * deviation
+    share = factor * (x.shape[-1] / x.size)
+    # What the images' own statistics take away, around the mean and at it.
+    slope, level = to_scale * deviation * share, to_offset * share
+    to_x = gradient * _like(factor, x) - centered * _like(slope, x) - _like(level, x)
+    return to_x.astype(x.dtype), to_scale, to_offset
+
+
+def _like(values, x):
+    # Values [C] as [B, H, W, C].
+    return jax.lax.broadcast_in_dim(values, x.shape, (3,))
 
 
 _normalize_batch.defvjp(_forward, _backward)

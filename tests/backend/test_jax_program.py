@@ -14,11 +14,19 @@ from keras_khyper.training import Algorithm1
 if keras.backend.backend() != "jax":
     pytest.skip("of the JAX backend", allow_module_level=True)
 
+import jax
+
 from benchmarks.jax_program import lowered_step, program_size
+from keras_khyper.backend.jax_stacks import SWITCH, cells_mode
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.normal(size=(8, *IMAGE_SHAPE)).astype("float32")
 LABELS = RNG.integers(0, 3, 8)
+
+
+@pytest.fixture(autouse=True)
+def as_on_a_gpu(monkeypatch):
+    monkeypatch.setenv(SWITCH, "loop")
 
 
 class DeepSupernet(TinySupernet):
@@ -119,3 +127,13 @@ def test_a_body_may_update_its_own_variables_only():
         object.__setattr__(cell, "meddles", [supernet.stem_bn.moving_mean])
     with pytest.raises(ValueError, match="no variables but its own"):
         lowered_step(supernet, IMAGES, LABELS)
+
+
+def test_on_a_cpu_cells_run_one_by_one(monkeypatch):
+    monkeypatch.delenv(SWITCH)
+    assert cells_mode() == "one_by_one"
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert cells_mode() == "loop"
+    monkeypatch.setenv(SWITCH, "often")
+    with pytest.raises(ValueError, match="Received: 'often'"):
+        cells_mode()
