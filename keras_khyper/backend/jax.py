@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import keras
+import numpy as np
 
 from keras_khyper.backend.convolutions import average_pool, convolve
 from keras_khyper.backend.jax_compilation import (
@@ -115,17 +116,32 @@ def scale_gradients(gradients, variables, scales):
     """Return the scaled gradients; see `keras_khyper.backend.gradients`."""
     given = {id(v): pair for v, *pair in zip(variables, gradients, scales, strict=True)}
     stacks = active_stacks()
-    packs = stacks.packs(variables, lambda v: _identity(given[id(v)][1]))
+    packs = stacks.packs(variables, lambda variable: _kind(given[id(variable)][1]))
     scaled = []
     for pack in packs:
         gradient = stacks.stack([given[id(variable)][0] for variable in pack])
         value = stacks.stack([variable.value for variable in pack])
-        scaled.append(given[id(pack[0])][1].apply(gradient, value))
+        scale = given[id(pack[0])][1]
+        if len(pack) > 1 and scale.factor is not None:
+            factors = [given[id(variable)][1].factor for variable in pack]
+            scale = scale._replace(factor=_stacked_factors(factors, gradient.ndim))
+        scaled.append(scale.apply(gradient, value))
     return _by_variable(scaled, packs, variables)
 
 
-def _identity(scale):
-    return scale._replace(factor=id(scale.factor))
+def _kind(scale):
+    # What the scales of a pack must have in common: all but the factor's values.
+    shape = None if scale.factor is None else scale.factor.shape
+    return scale._replace(factor=shape)
+
+
+def _stacked_factors(factors, rank):
+    # Factors of one shape as an array of that rank; equal layers have the same ones.
+    different = list({id(factor): factor for factor in factors}.values())
+    place = {id(factor): index for index, factor in enumerate(different)}
+    rows = jnp.stack(different)[np.array([place[id(factor)] for factor in factors])]
+    shape = rows.shape[1:]
+    return rows.reshape(len(factors), *(1,) * (rank - 1 - len(shape)), *shape)
 
 
 def fuse_updates(optimizer):

@@ -5,7 +5,7 @@ loop over the cells, have one gradient and one update, so that a program hardly 
 with the number of cells. The step's inputs and outputs stay what Keras knows: one
 array for each variable.
 
-Shapes: ``L`` equal layers.
+Shapes: ``L`` equal layers, ``n`` variables of one shape in each.
 """
 
 import contextlib
@@ -29,28 +29,28 @@ class Stacks:
     """
 
     def __init__(self, groups=()):
-        self._family_of = {
-            id(variable): family
+        self._pack_of = {
+            id(variable): pack
             for layers in groups
             if len(layers) > 1
-            for family in families(layers)
-            for variable in family
+            for pack in packs_of(layers)
+            for variable in pack
         }
         self._known = {}  # id of a first row -> all rows, and what they are rows of
 
     def packs(self, variables, kind=lambda variable: None):
-        """Group variables: families that are complete and of a kind, others alone.
+        """Group variables: those of equal layers and one shape, all others alone.
 
         Args:
             variables: List of Keras variables.
-            kind: Function of a variable, in which the members of a family must agree.
+            kind: Function of a variable, in which the members of a pack must agree.
         """
         given = {id(variable) for variable in variables}
         packs, done = [], set()
         for variable in variables:
             if id(variable) in done:
                 continue
-            pack = self._family_of.get(id(variable), [variable])
+            pack = self._pack_of.get(id(variable), [variable])
             is_complete = all(id(other) in given for other in pack)
             if not is_complete or any(kind(other) != kind(variable) for other in pack):
                 pack = [variable]
@@ -59,7 +59,7 @@ class Stacks:
         return packs
 
     def stack(self, rows):
-        """Return arrays of one shape as one array [L, ...], a single one as it is."""
+        """Return arrays of one shape as rows of one, a single one as it is."""
         if len(rows) == 1:
             return rows[0]
         known, stacked = self._known.get(id(rows[0]), ([], None))
@@ -84,18 +84,23 @@ def _is(a, b):
     return a is b
 
 
-def families(layers):
-    """Return lists of the variables that L equal layers have in the same place.
+def packs_of(layers):
+    """Return the variables of L equal layers in packs of one shape, or [].
 
-    None at all where the layers are not equal: where numbers, shapes or dtypes of their
-    variables differ, or where they share a variable.
+    A pack is a list of L * n variables, those of the first layer first. There is none
+    where the layers are not equal: where numbers, shapes or dtypes of their variables
+    differ, or where they share a variable.
     """
     of_each = [layer.variables for layer in layers]
-    shapes = {tuple((v.dtype, *v.shape) for v in variables) for variables in of_each}
+    kinds = [[(*v.shape, v.dtype, v.trainable) for v in one] for one in of_each]
     ids = {id(variable) for variables in of_each for variable in variables}
-    if len(shapes) > 1 or len(ids) < sum(map(len, of_each)):
+    if any(other != kinds[0] for other in kinds) or len(ids) < sum(map(len, of_each)):
         return []
-    return [list(family) for family in zip(*of_each, strict=True)]
+    packs = {kind: [] for kind in kinds[0]}
+    for variables in of_each:
+        for kind, variable in zip(kinds[0], variables, strict=True):
+            packs[kind].append(variable)
+    return list(packs.values())
 
 
 def cells_mode():
@@ -154,42 +159,68 @@ def repeat(layers, route, x):
     In a step that is being traced it is a loop whose body is the first layer, with
     the weights of each in turn.
     """
-    places = families(layers)  # one list of L variables for each place
-    if len(layers) == 1 or not places or not _is_traced(places):
+    packs = packs_of(layers)
+    if len(layers) == 1 or not packs or not _is_traced(packs):
         for layer in layers:
             x = layer(x, route=route)
         return x
-    stacks, outside = _STEPS[-1], _SCOPES[-1]
-    variables = [family[0] for family in places]
-    updated = []  # the indices of those that the body updates
+    stacks, outside, count = _STEPS[-1], _SCOPES[-1], len(layers)
+    firsts = [pack[: len(pack) // count] for pack in packs]  # those of the first layer
+    variables = [variable for first in firsts for variable in first]
+    ids = [id(variable) for variable in variables]
+    updated = []  # the indices of the packs that the body updates
 
-    def body(x, rows):
+    def body(x, stacked):
+        rows = [row for one in stacked for row in _rows(one)]
         with stateless(variables, rows) as scope:
-            own = set(scope.state_mapping)
             scope.state_mapping = {**outside.state_mapping, **scope.state_mapping}
             y = layers[0](x, route=route.in_loop())
-            _check_updates(layers[0], outside.state_mapping, scope.state_mapping, own)
-            after = [scope.get_current_value(variable) for variable in variables]
-        pairs = enumerate(zip(rows, after, strict=True))
-        updated[:] = [index for index, (old, new) in pairs if new is not old]
-        return y, [after[index] for index in updated]
+            _check_updates(layers[0], outside.state_mapping, scope.state_mapping, ids)
+            results = _updates(scope, firsts, before=dict(zip(ids, rows, strict=True)))
+        updated[:] = results
+        return y, list(results.values())
 
-    values = [[outside.get_current_value(v) for v in family] for family in places]
-    stacked = [stacks.stack(rows) for rows in values]
-    x, results = jax.lax.scan(body, route.carried(x), stacked)
+    inputs = []
+    for pack in packs:
+        stacked = stacks.stack([outside.get_current_value(v) for v in pack])
+        inputs.append(stacked.reshape(count, -1, *pack[0].shape))
+    x, results = jax.lax.scan(body, route.carried(x), inputs)
     for index, result in zip(updated, results, strict=True):
-        rows = stacks.unstack(result, len(layers))
-        for variable, row in zip(places[index], rows, strict=True):
+        pack = packs[index]
+        rows = stacks.unstack(result.reshape(-1, *pack[0].shape), len(pack))
+        for variable, row in zip(pack, rows, strict=True):
             variable.assign(row)
     return x
 
 
-def _is_traced(places):
+@jax.custom_vjp
+def _rows(stacked):
+    # The rows of an array. Their gradients are stacked; those of slices are added up.
+    return [stacked[row] for row in range(len(stacked))]
+
+
+_rows.defvjp(
+    lambda stacked: (_rows(stacked), None),
+    lambda _, gradients: (jnp.stack(gradients),),
+)
+
+
+def _is_traced(packs):
     # Whether a step is being traced and holds the layers' variables.
     if not _STEPS or not _SCOPES:
         return False
-    values = (_SCOPES[-1].get_current_value(v) for family in places for v in family)
+    values = (_SCOPES[-1].get_current_value(v) for pack in packs for v in pack)
     return all(isinstance(value, jax.core.Tracer) for value in values)
+
+
+def _updates(scope, firsts, before):
+    # Index of a pack that was updated -> new values of the first layer's part of it.
+    results = {}
+    for index, first in enumerate(firsts):
+        after = [scope.get_current_value(variable) for variable in first]
+        if not all(map(_is, after, [before[id(variable)] for variable in first])):
+            results[index] = jnp.stack(after)
+    return results
 
 
 def _check_updates(layer, before, after, own):

@@ -75,10 +75,10 @@ def size(num_cells, in_loop=True):
 def test_a_program_hardly_grows_with_its_cells():
     one, three, five = (size(num_cells) for num_cells in (1, 3, 5))
     assert five.operations <= 1.3 * one.operations
-    # The loop's body is there whatever the number of cells is; a cell more adds what
-    # its variables are as inputs and outputs, some operations each.
+    # A cell more adds what its variables are as inputs and outputs of the step, where
+    # a weight has a momentum: an input to stack, and a row to cut out and reshape.
     num_variables = len(make(1).cell.variables)
-    assert five.operations - three.operations <= 2 * 12 * num_variables
+    assert five.operations - three.operations <= 2 * 6 * num_variables
     assert five.convolutions == three.convolutions == one.convolutions
     assert five.products == three.products == one.products
     assert size(3, in_loop=False).convolutions > three.convolutions
