@@ -6,11 +6,14 @@ import math
 import torch
 
 from keras_khyper.backend.torch_multi_tensor import join
+from keras_khyper.backend.torch_rows import name_rows
 
 # Larger constants are made anew in each step, as the eager step makes them.
 _LARGEST_CONSTANT = 1 << 16
 # Without autograd they return what they are given.
 _NOTHING = frozenset({"alias", "detach", "lift_fresh"})
+# They do so where the shape stays.
+_RESHAPING = frozenset({"_unsafe_view", "expand", "view"})
 # Arguments that operations write without saying so in their schema.
 _WRITTEN_STATISTICS = ("running_mean", "running_var")
 
@@ -99,17 +102,29 @@ class Program:
         """
         args, kwargs = _map_slots(lambda s: self._same.get(s, s), given)
         operation = _Operation(function, args, kwargs, result)
-        if function.overloadpacket.__name__ not in _NOTHING:
+        name = function.overloadpacket.__name__
+        same = name in _NOTHING or (
+            name in _RESHAPING
+            and (result.shape, result.dtype) == (args[0].shape, args[0].dtype)
+        )
+        if not same:
             self._operations.append(operation)
         elif result != args[0]:
             self._same[result] = args[0]
         return operation
 
-    def finish(self, result):
-        """Say which slot is returned; what is not needed for it is left out."""
+    def finish(self, result, on_host):
+        """Leave out and join operations, when all are added.
+
+        Args:
+            result: The slot that is returned.
+            on_host: Whether the program may read indices on the host.
+        """
         self._result = self._same.get(result, result)
         self._fold_constants()
         self._drop_unused()
+        if on_host:
+            self._operations = name_rows(self._operations, self._written())
         self._operations = join(self._operations, _Operation)
 
     def _fold_constants(self):
@@ -162,8 +177,12 @@ class Program:
         names = {f"v{slot.number}": t for slot, t in self._constants.items()}
         arguments = ", ".join(map(repr, self._arguments))
         lines = ["def run(arguments):", f"    ({arguments},) = arguments"]
+        known = set()  # slots of indices that the host has read
         for operation, done in zip(self._operations, self._last_uses(), strict=True):
-            lines.append("    " + _source(operation, names))
+            if isinstance(operation, _Operation):
+                lines.append("    " + _source(operation, names))
+            else:
+                lines += [f"    {line}" for line in operation.source(names, known)]
             if done:
                 lines.append("    del " + ", ".join(map(repr, done)))
         lines.append(f"    return {self._result!r}")

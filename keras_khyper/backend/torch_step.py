@@ -96,7 +96,8 @@ class TracedSteps:
 
         inputs = [keras.ops.convert_to_tensor(tensor) for tensor in tensors]
         try:
-            traced = trace(step, state.tensors, inputs)
+            on_host = self._cuda is None and state.tensors[0].device.type == "cpu"
+            traced = trace(step, state.tensors, inputs, on_host)
         except Exception as error:  # whatever the user's loss or optimizer does
             self.failure = error
             warnings.warn(

@@ -50,13 +50,15 @@ class Trace:
     names: list
 
 
-def trace(step, state, inputs):
+def trace(step, state, inputs, on_host=False):
     """Record the operations of a step; the state is as before afterwards.
 
     Args:
         step: Function of a list of tensors that returns a dictionary of metrics.
         state: List of the tensors that the step reads and writes in place.
         inputs: List of the tensors of one batch.
+        on_host: Whether the trace may read indices on the host, for nothing on a CPU
+            that runs its operations one by one.
 
     Returns:
         A `Trace`.
@@ -72,7 +74,7 @@ def trace(step, state, inputs):
         logs = step(inputs)
         values = [keras.ops.convert_to_tensor(value) for value in logs.values()]
         result = torch.stack([value.to(torch.float32) for value in values])
-    program = recorder.finish(result)
+    program = recorder.finish(result, on_host)
     return Trace(program.compile(), recorder.draws, list(logs))
 
 
@@ -126,8 +128,8 @@ class _Recorder(TorchDispatchMode):
     def is_constant(self, tensor):
         return self._slots.get(tensor) in self._constant
 
-    def finish(self, result):
-        self._program.finish(self._slots[result])
+    def finish(self, result, on_host):
+        self._program.finish(self._slots[result], on_host)
         return self._program
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
