@@ -401,3 +401,21 @@ def test_no_sum_of_activations_knows_its_batch_size(batch):
     activations = [shape for shape in sums if shape.rank == 4 and shape[1:3] == (6, 6)]
     assert activations
     assert all(shape[0] is None for shape in activations)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX always is")
+def test_a_step_compiled_by_xla_updates_as_the_graph_does(batch):
+    """On TensorFlow, where subnets then move by index instead of by `Switch`."""
+    trained = []
+    for jit_compile in (False, True):
+        supernet = tiny_supernet()
+        supernet.compile(sgd(), algorithm=FIRST_SET, jit_compile=jit_compile)
+        before = list(weights(supernet).values())
+        for _ in range(2):
+            supernet.train_on_batch(*batch)
+        trained.append(list(weights(supernet).values()))
+    assert (
+        max(np.abs(a - b).max() for a, b in zip(trained[0], before, strict=True)) > 1e-3
+    )
+    for expected, value in zip(*trained, strict=True):
+        np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
