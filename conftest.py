@@ -27,7 +27,8 @@ JOBS = {
     "torch": "torch",
 }
 # Paths in tests/ of what no backend computes. A single test, or one of its
-# parameters, has the marker `one_backend` instead: then TensorFlow's job runs it.
+# parameters, has the marker `one_backend` instead: then PyTorch's job runs it, which
+# is the fastest, or TensorFlow's where the test lies in what TensorFlow alone does.
 BACKEND_FREE = (
     "spaces",
     "search",
@@ -58,6 +59,7 @@ BACKEND_FREE = (
     "test_import_edges.py",
     "test_installed_wheel.py",
 )
+WITH_TENSORFLOW = ("export",)
 _JOB = "KHYPER_TEST_JOB"
 # Hands _XLA_FLAGS to tests that start a process under JAX.
 _JAX_FLAGS = "KHYPER_TEST_JAX_FLAGS"
@@ -198,12 +200,14 @@ def pytest_collection_modifyitems(
     if job is None:
         return
     free = [config.rootpath / "tests" / name for name in BACKEND_FREE]
+    exported = [config.rootpath / "tests" / name for name in WITH_TENSORFLOW]
     left_out, kept = [], []
     for item in items:
         if any(item.path.is_relative_to(path) for path in free):
             mine = job == "once"
         elif item.get_closest_marker("one_backend"):
-            mine = job == "tensorflow"
+            on_tensorflow = any(item.path.is_relative_to(path) for path in exported)
+            mine = job == ("tensorflow" if on_tensorflow else "torch")
         else:
             mine = job != "once"
         (kept if mine else left_out).append(item)
