@@ -9,6 +9,7 @@ distillation from the whole supernet, Focus-Fair sampling.
 
 from keras_khyper import (
     architectures,
+    cells,
     data,
     evaluation,
     experiments,
@@ -16,6 +17,7 @@ from keras_khyper import (
     generators,
     layers,
     models,
+    operations,
     profiling,
     routes,
     search,
@@ -30,6 +32,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Supernet",
     "architectures",
+    "cells",
     "configure_gpu",
     "data",
     "evaluation",
@@ -38,6 +41,7 @@ __all__ = [
     "generators",
     "layers",
     "models",
+    "operations",
     "profiling",
     "routes",
     "search",

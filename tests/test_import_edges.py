@@ -19,13 +19,15 @@ ALLOWED = {
     "layers": "checks backend spaces",
     "generators": "checks backend spaces layers",
     "routes": "checks backend spaces architectures layers generators",
+    "operations": "backend layers generators routes",
+    "cells": "backend spaces layers generators routes operations",
     "profiling": "checks backend spaces",
     "search": "checks spaces",
     "data": "checks pickles backend",
     "training": "checks backend spaces architectures layers generators routes "
     "profiling data",
-    "models": "checks spaces architectures layers generators routes profiling data "
-    "training",
+    "models": "checks spaces architectures layers generators routes cells profiling "
+    "data training",
     "presets": "checks spaces data training models",
     "evaluation": "checks backend spaces data training models presets",
     "export": "checks backend profiling data models",

@@ -142,16 +142,16 @@ def replica_id():
     return 0
 
 
-def convolve(x, kernel, strides, depthwise=False):
+def convolve(x, kernel, strides, depthwise=False, dilation_rate=1):
     """Convolve with symmetric padding; see `keras_khyper.backend.convolutions`.
 
     `keras.ops.conv` copies its input twice, to the other layout and back.
     """
-    size, channels = kernel.shape[0], x.shape[-1]
+    pad, channels = (kernel.shape[0] - 1) // 2 * dilation_rate, x.shape[-1]
     kernel = kernel.permute(2, 3, 0, 1) if depthwise else kernel.permute(3, 2, 0, 1)
     groups = channels if depthwise else 1
     return torch.nn.functional.conv2d(
-        x.permute(0, 3, 1, 2), kernel, None, strides, (size - 1) // 2, 1, groups
+        x.permute(0, 3, 1, 2), kernel, None, strides, pad, dilation_rate, groups
     ).permute(0, 2, 3, 1)
 
 

@@ -1,4 +1,8 @@
-"""Keras layers of a supernet: encoder, generated convolutions, searchable cells."""
+"""Keras layers of supernets and of the networks that subnets become.
+
+Each of them can be saved by itself. What a route drives is in `keras_khyper.operations`
+and `keras_khyper.cells`.
+"""
 
 from keras_khyper.layers.architecture_encoder import (
     ArchitectureEncoder,
@@ -25,27 +29,14 @@ from keras_khyper.layers.kernel_layers import (
     KShotKernel,
     SharedKernel,
 )
-from keras_khyper.layers.operations import (
-    OPERATIONS,
-    Operation,
-    ResidualReduction,
-    SearchableCell,
-)
-from keras_khyper.layers.routed_layer import RoutedLayer
-from keras_khyper.layers.searchable_bottleneck import (
-    BottleneckOperation,
-    SearchableBottleneck,
-)
 from keras_khyper.layers.universal_inverted_bottleneck import (
     UniversalInvertedBottleneck,
 )
 
 __all__ = [
-    "OPERATIONS",
     "SCALINGS",
     "ArchitectureEncoder",
     "Bias",
-    "BottleneckOperation",
     "CenteredEncoder",
     "CenteredKShotHypernetKernel",
     "ClassificationHead",
@@ -56,12 +47,7 @@ __all__ = [
     "KShotKernel",
     "KernelLayer",
     "MixerBlock",
-    "Operation",
     "ResidualKShotHypernetKernel",
-    "ResidualReduction",
-    "RoutedLayer",
-    "SearchableBottleneck",
-    "SearchableCell",
     "SharedKernel",
     "SimplexNet",
     "SubnetBatchNormalization",

@@ -23,6 +23,8 @@ class GeneratedConv2D(keras.layers.Layer):
         strides: 1 or 2.
         index: Which kernel of a layer that makes several, and that other
             convolutions share, belongs to this one.
+        dilation_rate: Distance of the values that the kernel sees; more than 1 needs
+            stride 1.
         **kwargs: Passed to `keras.layers.Layer`.
 
     Padding is symmetric, ``(k - 1) // 2`` on each side, as in the benchmark
@@ -36,7 +38,7 @@ class GeneratedConv2D(keras.layers.Layer):
     Output shape: [B, ceil(H / strides), ceil(W / strides), O].
 
     Raises:
-        ValueError: ``kernel_size`` is even.
+        ValueError: ``kernel_size`` is even, or both stride and dilation exceed 1.
 
     Example:
     >>> generator = kk.generators.KShotHypernet(rank=32, num_shots=64)
@@ -46,10 +48,22 @@ class GeneratedConv2D(keras.layers.Layer):
     """
 
     def __init__(
-        self, filters, kernel_size, kernel_layer, strides=1, index=None, **kwargs
+        self,
+        filters,
+        kernel_size,
+        kernel_layer,
+        strides=1,
+        index=None,
+        dilation_rate=1,
+        **kwargs,
     ):
         if kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd. Received: {kernel_size=}")
+        if strides > 1 and dilation_rate > 1:
+            raise ValueError(
+                "A convolution has a stride or a dilation, not both. Received: "
+                f"{strides=}, {dilation_rate=}"
+            )
         # The kernel layer computes in float32; only the kernel is cast.
         kwargs.setdefault("autocast", False)
         super().__init__(**kwargs)
@@ -58,6 +72,7 @@ class GeneratedConv2D(keras.layers.Layer):
         self.kernel_layer = kernel_layer
         self.strides = strides
         self.index = index
+        self.dilation_rate = dilation_rate
 
     def build(self, inputs_shape, features_shape=None, coefficients_shape=None):
         """Build the kernel layer for the kernel [k, k, I, O]."""
@@ -105,7 +120,7 @@ class GeneratedConv2D(keras.layers.Layer):
     def _conv(self, x, kernel, strides):
         if self.kernel_size == 1 and None not in x.shape[1:]:
             return _convolve_1x1(x, kernel)
-        return backend.convolve(x, kernel, strides)
+        return backend.convolve(x, kernel, strides, dilation_rate=self.dilation_rate)
 
     def compute_output_shape(
         self, inputs_shape, features_shape=None, coefficients_shape=None
@@ -127,6 +142,7 @@ class GeneratedConv2D(keras.layers.Layer):
             "kernel_layer": keras.saving.serialize_keras_object(self.kernel_layer),
             "strides": self.strides,
             "index": self.index,
+            "dilation_rate": self.dilation_rate,
         }
 
     @classmethod
@@ -171,7 +187,7 @@ class GeneratedDepthwiseConv2D(GeneratedConv2D):
         self._build_kernel((self.filters, 1))
 
     def _conv(self, x, kernel, strides):
-        return backend.convolve(x, kernel, strides, depthwise=True)
+        return backend.convolve(x, kernel, strides, True, self.dilation_rate)
 
 
 def _convolve_1x1(x, kernel):

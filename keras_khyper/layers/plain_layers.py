@@ -104,6 +104,7 @@ def convolution_layers(conv, name, dtype=None):
     arguments = {
         "kernel_size": conv.kernel_size,
         "strides": conv.strides,
+        "dilation_rate": conv.dilation_rate,
         "padding": "valid" if conv.strides > 1 else "same",
         "use_bias": conv.use_bias,
         "dtype": dtype,

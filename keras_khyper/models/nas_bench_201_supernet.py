@@ -8,9 +8,9 @@ import itertools
 import keras
 from keras import ops
 
+from keras_khyper.cells import ResidualReduction, SearchableCell
 from keras_khyper.layers.batch_normalization import SubnetBatchNormalization
 from keras_khyper.layers.generated_conv import GeneratedConv2D
-from keras_khyper.layers.operations import ResidualReduction, SearchableCell
 from keras_khyper.profiling.nas_bench_201 import (
     nas_bench_201_macs,
     nas_bench_201_params,

@@ -6,10 +6,10 @@ Shapes: ``B`` batch, ``H W`` space, ``S`` subnets, ``D`` decisions, ``Y`` classe
 import keras
 from keras import ops
 
+from keras_khyper.cells import SearchableBottleneck
 from keras_khyper.layers.batch_normalization import SubnetBatchNormalization
 from keras_khyper.layers.bias import Bias
 from keras_khyper.layers.generated_conv import GeneratedConv2D
-from keras_khyper.layers.searchable_bottleneck import SearchableBottleneck
 from keras_khyper.profiling.uib import uib_macs, uib_params
 from keras_khyper.spaces import UIBSpace
 from keras_khyper.training.supernet import Supernet

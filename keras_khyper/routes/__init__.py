@@ -10,6 +10,7 @@ from keras_khyper.routes.fair import CandidateRoute, FairRoute
 from keras_khyper.routes.mixture import MixtureRoute
 from keras_khyper.routes.path import PathRoute
 from keras_khyper.routes.route import NodeOutput, Route
+from keras_khyper.routes.routed_layer import RoutedLayer
 from keras_khyper.routes.statistics import (
     BatchStatistics,
     GivenStatistics,
@@ -28,6 +29,7 @@ __all__ = [
     "NodeOutput",
     "PathRoute",
     "Route",
+    "RoutedLayer",
     "Statistics",
     "SwitchRoute",
     "TeacherStatistics",

@@ -61,6 +61,7 @@ class DeployRoute(PathRoute):
             size,
             layer.strides,
             depthwise,
+            dilation_rate=layer.dilation_rate,
         )
         return self._lay_out(conv, x, [layer])
 

@@ -77,7 +77,7 @@ class Route:
         for candidate, group in enumerate(zip(*edge_operations, strict=True)):
             if not self._runs(candidate, len(group)):
                 continue
-            for convs in zip(*(op.convolutions for op in group), strict=True):
+            for convs in zip(*(op.convolutions() for op in group), strict=True):
                 if convs[0].index is None:
                     continue
                 encodings = self._edge_encodings(candidate, len(convs))

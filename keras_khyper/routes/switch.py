@@ -37,7 +37,7 @@ class SwitchRoute(Route):
         ahead = [
             conv
             for operation in candidates
-            for conv in operation.convolutions
+            for conv in operation.convolutions()
             if id(conv) in self.kernels
         ]
         stacked = {

@@ -21,6 +21,8 @@ class Convolution(NamedTuple):
         batch_norm: whether a BatchNorm follows.
         activation: name of the activation behind the BatchNorm; None if none
             follows.
+        dilation_rate: distance of the values that the kernel sees; more than 1 only
+            where the stride is 1.
 
     Example:
         >>> conv = Convolution("start", 16, 16, 5, strides=2, depthwise=True)
@@ -37,6 +39,7 @@ class Convolution(NamedTuple):
     use_bias: bool = False
     batch_norm: bool = True
     activation: str | None = None
+    dilation_rate: int = 1
 
     @property
     def kernel_values(self) -> int:

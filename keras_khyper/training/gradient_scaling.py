@@ -109,7 +109,7 @@ def _weights(operation):
     # (weight, index in its stack, size of the stack) of an operation's weights.
     stacked = {
         id(weight): (conv.index, conv.kernel_layer.num_kernels)
-        for conv in operation.convolutions
+        for conv in operation.convolutions()
         if conv.index is not None
         for weight in conv.kernel_layer.trainable_weights
     }

@@ -35,12 +35,12 @@ STAGES = kk.spaces.StagedSpace(
 FAIR_SET = np.array([[1, 0, 0], [2, 1, 1], [0, 0, 1]])
 
 
-class Skip(kk.layers.Operation):
+class Skip(kk.operations.Operation):
     def call(self, x, route):
         return x
 
 
-class Conv(kk.layers.Operation):
+class Conv(kk.operations.Operation):
     def __init__(self, kernel_size, generator, **kwargs):
         super().__init__(**kwargs)
         self.conv = kk.layers.GeneratedConv2D(
@@ -56,7 +56,7 @@ class Conv(kk.layers.Operation):
         return ops.relu(route.norm(self.norm, route.conv(self.conv, x)))
 
 
-class Block(kk.layers.RoutedLayer):
+class Block(kk.routes.RoutedLayer):
     """One decision, and where the space has sizes a mask of its stage's width."""
 
     def __init__(self, decision, candidates, generator, **kwargs):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from supernet_reference import EDGES, IMAGE_SHAPE, OPERATIONS, TinySupernet
 
-from keras_khyper.layers import SearchableCell
+from keras_khyper.cells import SearchableCell
 from keras_khyper.training import Algorithm1
 
 if keras.backend.backend() != "jax":

@@ -72,7 +72,7 @@ def paired_weights(supernet, peer):
             continue
         for decision, operations in enumerate(ours.edge_operations):
             for operation, name in zip(operations, torch_peer.OPERATIONS, strict=True):
-                if operation.convolutions:
+                if operation.convolutions():
                     edge = theirs.edges[decision][name]
                     add(operation.name, operation.conv, operation.bn, edge)
     add_norm("head", supernet.head_bn, peer.head_bn)

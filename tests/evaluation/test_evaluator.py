@@ -7,8 +7,9 @@ from encoding_reference import encode_candidates
 from keras import ops
 
 from keras_khyper import Supernet, generators
+from keras_khyper.cells import SearchableCell
 from keras_khyper.evaluation import SubnetEvaluator
-from keras_khyper.layers import SearchableCell, SubnetBatchNormalization
+from keras_khyper.layers import SubnetBatchNormalization
 from keras_khyper.routes import PathRoute
 from keras_khyper.spaces import SearchSpace
 from keras_khyper.training import Recalibrator

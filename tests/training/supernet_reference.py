@@ -12,9 +12,9 @@ import numpy as np
 from keras import ops
 
 from keras_khyper import Supernet, generators
+from keras_khyper.cells import SearchableCell
 from keras_khyper.layers import (
     GeneratedConv2D,
-    SearchableCell,
     SubnetBatchNormalization,
 )
 from keras_khyper.spaces import SearchSpace

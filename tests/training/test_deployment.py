@@ -15,14 +15,14 @@ OPERATIONS = ("none", "max_pool_mix", "conv")
 EDGES = ((0, 1), (0, 2), (1, 2))
 
 
-class Zero(kk.layers.Operation):
+class Zero(kk.operations.Operation):
     is_zero = True
 
     def call(self, x, route):
         return ops.zeros_like(x)
 
 
-class MaxPoolMix(kk.layers.Operation):
+class MaxPoolMix(kk.operations.Operation):
     """Keras layers that nothing generates: a pool, and a dense layer with weights."""
 
     def __init__(self, **kwargs):
@@ -37,7 +37,7 @@ class MaxPoolMix(kk.layers.Operation):
         return self.mix(self.pool(x))
 
 
-class Conv(kk.layers.Operation):
+class Conv(kk.operations.Operation):
     def __init__(self, make_conv, **kwargs):
         super().__init__(**kwargs)
         self.conv = make_conv(CHANNELS, 3, f"{self.name}_conv")
@@ -51,7 +51,7 @@ class Conv(kk.layers.Operation):
         return ops.relu(route.norm(self.bn, route.conv(self.conv, x)))
 
 
-class Cell(kk.layers.RoutedLayer):
+class Cell(kk.routes.RoutedLayer):
     """Three nodes."""
 
     def __init__(self, make_conv, **kwargs):

@@ -15,12 +15,12 @@ from supernet_reference import (
 )
 
 from keras_khyper import Supernet
+from keras_khyper.cells import SearchableCell
 from keras_khyper.layers import (
     GeneratedConv2D,
-    SearchableCell,
     SubnetBatchNormalization,
 )
-from keras_khyper.layers.operations import OPERATIONS
+from keras_khyper.operations import ReLUConvBN, register
 from keras_khyper.spaces import SearchSpace
 from keras_khyper.training import Algorithm1
 from keras_khyper.training.gradient_scaling import GRADIENT_SCALINGS
@@ -33,6 +33,8 @@ pytestmark = [
 
 WIDTH = 4
 ALIKE = ("nor_conv_3x3", "alike_a", "alike_b")
+for name in ALIKE[1:]:
+    register(name, kernel_size=3)(ReLUConvBN)
 
 
 class OnePerDecision:
@@ -72,12 +74,6 @@ class ConvSupernet(Supernet):
         x = route.map(lambda part: ops.mean(ops.relu(part), axis=(1, 2)), x)
         logits = route.map(self.classifier, x)
         return ops.stack(logits) if isinstance(logits, list) else logits
-
-
-@pytest.fixture(autouse=True)
-def operations_alike(monkeypatch):
-    for name in ALIKE[1:]:
-        monkeypatch.setitem(OPERATIONS, name, OPERATIONS["nor_conv_3x3"])
 
 
 def make_supernet(operations, sampler, **options):

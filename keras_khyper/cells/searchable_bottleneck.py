@@ -5,13 +5,15 @@ Shapes: ``B`` batch, ``H W`` space, ``I O`` channels in and out at the largest w
 with zeros in the channels that it lacks.
 """
 
+import keras
 import numpy as np
 from keras import ops
 
+from keras_khyper import generators
 from keras_khyper.layers.batch_normalization import SubnetBatchNormalization
 from keras_khyper.layers.generated_conv import GeneratedConv2D, GeneratedDepthwiseConv2D
-from keras_khyper.layers.operations import Operation
-from keras_khyper.layers.routed_layer import RoutedLayer
+from keras_khyper.operations import KernelBank, Operation
+from keras_khyper.routes.routed_layer import RoutedLayer
 from keras_khyper.spaces import UIBBlock
 from keras_khyper.spaces.uib_blocks import uib_operations
 
@@ -24,22 +26,23 @@ class BottleneckOperation(Operation):
     A block beyond the depth of its stage has the mask zero, so that with the skip
     connection it is the identity.
 
+    A `SearchableBottleneck` makes it and is what can be saved by itself.
+
     Args:
         block: The `UIBBlock` at its largest size.
         decision: Index of the block.
-        kernel_layer_of: Function of a part's name and of ``depthwise`` that returns
-            a `KernelLayer`.
+        kernel_bank: The `KernelBank`; structures that share one share the kernel
+            layers of equal parts.
         **kwargs: Passed to `keras.layers.Layer`.
 
     Input shape: [B, H, W, I]. Output shape: [B, ceil(H / strides),
     ceil(W / strides), O].
     """
 
-    def __init__(self, block, decision, kernel_layer_of, **kwargs):
-        super().__init__(**kwargs)
+    def __init__(self, block, decision, kernel_bank, **kwargs):
+        super().__init__(kernel_bank=kernel_bank, **kwargs)
         self.block = block
         self.decision = decision
-        self._kernel_layer_of = kernel_layer_of
         self.parts = []  # the block's convolutions, known once it is built
         self.convs = {}
         self.norms = {}
@@ -55,7 +58,7 @@ class BottleneckOperation(Operation):
         for part in self.parts:
             make = GeneratedDepthwiseConv2D if part.depthwise else GeneratedConv2D
             name = f"{self.name}_{part.name}"
-            kernel_layer = self._kernel_layer_of(part.name, part.depthwise)
+            kernel_layer = self.kernel_bank.layer(part.name, part.depthwise)
             conv = make(
                 part.filters, part.kernel_size, kernel_layer, part.strides, name=name
             )
@@ -95,6 +98,7 @@ class BottleneckOperation(Operation):
         ]
 
 
+@keras.saving.register_keras_serializable(package="keras_khyper")
 class SearchableBottleneck(RoutedLayer):
     """A block that chooses among four structures (paper §4.2, Eq. 5).
 
@@ -106,7 +110,7 @@ class SearchableBottleneck(RoutedLayer):
         kernel_size: Largest size of depthwise kernels.
         expansion_ratio: Expanded over input channels.
         strides: 1 or 2.
-        generator: A `keras_khyper.generators.Generator`.
+        generator: A `keras_khyper.generators.Generator`, or what its `get` takes.
         share_kernels: Whether the structures share the kernel layers of their parts
             (expansion, projection, depthwise kernels); each has BatchNorm of its own.
         **kwargs: Passed to `keras.layers.Layer`.
@@ -128,9 +132,14 @@ class SearchableBottleneck(RoutedLayer):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        self.generator = generators.get(generator)
         self.decision = decision
+        self.width_candidates = channels, in_channels
         self.channels = channels[-1]
+        self.kernel_size = kernel_size
+        self.expansion_ratio = expansion_ratio
         self.strides = strides
+        self.share_kernels = share_kernels
         # Only where a subnet's own widths are equal it has a skip connection.
         self.always_skips = strides == 1 and in_channels is None
         self.may_skip = (
@@ -139,21 +148,13 @@ class SearchableBottleneck(RoutedLayer):
             and bool(set(in_channels) & set(channels))
         )
         self._largest_skips = self.may_skip and in_channels[-1] == channels[-1]
-        shared = {}
-
-        def make(part, depthwise):
-            if not share_kernels:
-                return generator.make_kernel_layer(depthwise=depthwise)
-            if part not in shared:
-                shared[part] = generator.make_kernel_layer(depthwise=depthwise)
-            return shared[part]
-
+        shared = KernelBank(self.generator)
         # In the order of STRUCTURES.
         self.operations = [
             BottleneckOperation(
                 UIBBlock(operation, expansion_ratio, channels[-1], strides, self.name),
                 decision,
-                make,
+                shared if share_kernels else KernelBank(self.generator),
                 name=f"{self.name}_{operation.structure.lower()}",
             )
             for operation in uib_operations([kernel_size])
@@ -176,6 +177,21 @@ class SearchableBottleneck(RoutedLayer):
         if self.may_skip and (route.sizes is not None or self._largest_skips):
             return route.add_skip(x, y, self.decision)
         return y
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        channels, in_channels = self.width_candidates
+        return {
+            **super().get_config(),
+            "decision": self.decision,
+            "channels": channels,
+            "in_channels": in_channels,
+            "kernel_size": self.kernel_size,
+            "expansion_ratio": self.expansion_ratio,
+            "strides": self.strides,
+            "generator": keras.saving.serialize_keras_object(self.generator),
+            "share_kernels": self.share_kernels,
+        }
 
 
 def _first(count, width):

@@ -20,7 +20,7 @@ class RoutedLayer(keras.layers.Layer):
     Input shape: [B, H, W, C], or what the route carries.
 
     Example:
-    >>> class Twice(kk.layers.RoutedLayer):
+    >>> class Twice(kk.routes.RoutedLayer):
     ...     def __init__(self, cell, **kwargs):
     ...         super().__init__(**kwargs)
     ...         self.cell = cell
