@@ -150,7 +150,7 @@ def fit_supernet(
         *callbacks,
         keras.callbacks.LearningRateScheduler(schedule),
         *_encoder_schedule(settings, supernet),
-        keras.callbacks.TerminateOnNaN(),
+        kk.training.RaiseOnNaN(),
         kk.training.GeneratorDiagnostics(),
         keras.callbacks.CSVLogger(str(folder / "history.csv"), append=True),
         # Kept until `save_supernet`.

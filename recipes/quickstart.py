@@ -162,7 +162,7 @@ def train_supernet(settings: Settings, data: Any, epochs: int) -> Any:
             keras.callbacks.LearningRateScheduler(
                 kk.training.cosine_by_epoch(settings.learning_rate, epochs)
             ),
-            keras.callbacks.TerminateOnNaN(),
+            kk.training.RaiseOnNaN(),
         ],
     )
     return supernet

@@ -234,7 +234,7 @@ def train(
             keras.callbacks.LearningRateScheduler(
                 kk.training.cosine_by_epoch(rate, epochs)
             ),
-            keras.callbacks.TerminateOnNaN(),
+            kk.training.RaiseOnNaN(),
             keras.callbacks.CSVLogger(history, append=True),
             kk.training.AtomicBackup(
                 settings.output / f"{stage}_backup", delete_checkpoint=False

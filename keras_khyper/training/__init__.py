@@ -18,6 +18,7 @@ from keras_khyper.training.callbacks import (
 )
 from keras_khyper.training.coefficient_gradients import CoefficientGradients
 from keras_khyper.training.encoder_optimizer import EncoderOptimizer
+from keras_khyper.training.raise_on_nan import RaiseOnNaN
 from keras_khyper.training.recalibration import Recalibrator
 from keras_khyper.training.schedules import cosine_by_epoch
 from keras_khyper.training.supernet import Supernet
@@ -35,6 +36,7 @@ __all__ = [
     "FairNAS",
     "FocusFair",
     "GeneratorDiagnostics",
+    "RaiseOnNaN",
     "Recalibrator",
     "Sampler",
     "Sandwich",
