@@ -18,6 +18,7 @@ if keras.backend.backend() != "torch":
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from keras_khyper.backend.torch_optimizers import use_tensor_learning_rate
 from keras_khyper.backend.torch_step import TracedSteps
 
 RNG = np.random.default_rng(0)
@@ -62,9 +63,9 @@ def steps(supernet, count=5, batch=8, weights=False):
         rows = slice(index, index + batch)
         data = IMAGES[rows], LABELS[rows]
         data += (WEIGHTS[rows],) if weights else ()
-        results = supernet.train_step(data)
-        logs.append({name: float(value) for name, value in results.items()})
-    return logs
+        logs.append(supernet.train_step(data))
+    # Read at last: a later step must not write what an earlier one returned.
+    return [{k: float(v) for k, v in results.items()} for results in logs]
 
 
 def traced(supernet):
@@ -208,3 +209,22 @@ def test_a_constant_that_a_schedule_writes_is_new_in_each_step():
     steps(eager), steps(supernet)
     assert traced(supernet) == 1
     assert_same(supernet, eager)
+
+
+@pytest.mark.parametrize(
+    "momentum, nesterov", [(0.0, False), (0.9, False), (0.9, True)]
+)
+def test_sgd_is_that_of_keras_at_every_rate(momentum, nesterov):
+    """v <- m v - r g; w <- w + v, or w + m v - r g with Nesterov's momentum."""
+    optimizer = keras.optimizers.SGD(0.5, momentum=momentum, nesterov=nesterov)
+    use_tensor_learning_rate(optimizer)
+    weight = keras.Variable([1.0, -2.0])
+    expected, velocity = np.array([1.0, -2.0]), 0.0
+    for rate, gradient in ((0.5, [0.3, 0.7]), (0.1, [-1.0, 2.0]), (0.2, [0.4, 0.1])):
+        optimizer.learning_rate = rate
+        with torch.no_grad():
+            optimizer.apply([torch.tensor(gradient)], [weight])
+        step = rate * np.array(gradient)
+        velocity = momentum * velocity - step
+        expected = expected + (momentum * velocity - step if nesterov else velocity)
+        np.testing.assert_allclose(weight.numpy(), expected, rtol=1e-6)
