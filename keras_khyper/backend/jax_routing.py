@@ -1,7 +1,7 @@
 """How JAX passes on the activations of subnets that are chosen at run time.
 
-Shapes: ``S`` subnets, ``D`` decisions, ``K`` candidates, ``B`` batch, ``H W`` space,
-``C`` channels.
+Shapes: ``S`` subnets, ``D`` decisions, ``E`` of them at once, ``K`` candidates, ``B``
+batch, ``H W`` space, ``C`` channels.
 """
 
 import jax
@@ -44,8 +44,20 @@ class GatherRouting(StackedRouting):
 
     def take(self, subnets, decision, candidates):
         """Return the activation [B, H, W, C] of each of the given candidates."""
-        taken = _deal(subnets, *self._places(decision, candidates))
-        return [taken[row] for row in range(len(candidates))]
+        return self.take_all(subnets, [(decision, candidates)])[0]
+
+    def take_all(self, subnets, places):
+        """Return the activations of several decisions' candidates, by one gather."""
+        slots, rows = zip(*(self._places(*place) for place in places), strict=True)
+        counts = [len(candidates) for _, candidates in places]
+        # Behind the candidates of all decisions before.
+        starts = np.cumsum([0, *counts[:-1]])
+        inverse = [
+            jnp.where(row < 0, row, row + start)
+            for row, start in zip(rows, starts, strict=True)
+        ]
+        taken = iter(_take(subnets, jnp.concatenate(slots), jnp.stack(inverse)))
+        return [[next(taken) for _ in range(count)] for count in counts]
 
     def collect(self, contributions):
         """Add the candidates' outputs into their subnets: [S, B, H, W, C]."""
@@ -66,16 +78,37 @@ class GatherRouting(StackedRouting):
 
 
 @jax.custom_vjp
+def _take(x, rows, inverse):
+    # A list of the given rows of x. Row i of x is row inverse[d][i] of the list, in the
+    # part of each decision d; nowhere in it where that is -1.
+    del inverse
+    taken = _gather(x, rows, may_lack=False)
+    return [taken[row] for row in range(len(rows))]
+
+
+def _take_backward(inverse, gradients):
+    back = _gather(jnp.stack(gradients), inverse.reshape(-1))
+    back = back.reshape(*inverse.shape, *back.shape[1:])  # [E, S, B, H, W, C]
+    return back.sum(axis=0), None, None
+
+
+_take.defvjp(
+    lambda x, rows, inverse: (_take(x, rows, inverse), inverse),
+    _take_backward,
+)
+
+
+@jax.custom_vjp
 def _deal(x, rows, inverse):
     # Row i of the result is row rows[i] of x, zeros where that is -1.
     del inverse
     return _gather(x, rows)
 
 
-def _gather(x, rows):
+def _gather(x, rows, may_lack=True):
     taken = jax.lax.gather(
         x,
-        jnp.maximum(rows, 0)[:, None],
+        (jnp.maximum(rows, 0) if may_lack else rows)[:, None],
         jax.lax.GatherDimensionNumbers(
             offset_dims=tuple(range(1, x.ndim)),
             collapsed_slice_dims=(0,),
@@ -84,11 +117,13 @@ def _gather(x, rows):
         (1, *x.shape[1:]),
         mode=jax.lax.GatherScatterMode.PROMISE_IN_BOUNDS,
     )
+    if not may_lack:
+        return taken
     is_there = jnp.expand_dims(rows >= 0, tuple(range(1, x.ndim)))
     return jnp.where(is_there, taken, jnp.zeros((), x.dtype))
 
 
 _deal.defvjp(
     lambda x, rows, inverse: (_gather(x, rows), inverse),
-    lambda inverse, gradient: (_gather(gradient, inverse), None, None),
+    lambda inverse, gradient: (_gather(gradient, inverse, False), None, None),
 )
