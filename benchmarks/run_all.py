@@ -1,4 +1,4 @@
-"""Runs the benchmarks, then prints one table of all ratios beside their bars.
+"""Run the benchmarks, then print one table of all ratios beside their bars.
 
     python -m benchmarks.run_all
     python -m benchmarks.run_all --scripts evaluate latency

@@ -59,7 +59,7 @@ class Settings(EvaluationSettings):
 
 
 class TableAccuracy:
-    """Looks accuracies up, and knows how long that took.
+    """Look accuracies up, and know how long that took.
 
     Args:
         space: A search space.

@@ -3,7 +3,6 @@
 Kshot-Hypernet on Keras 3: kernels generated from the architecture, in-place
 distillation from the whole supernet, Focus-Fair sampling.
 
->>> import keras_khyper as kk
 >>> supernet = kk.models.NASBench201Supernet(num_classes=10)
 """
 

@@ -32,7 +32,7 @@ def check_integer(
         ValueError: If `value` is out of range.
 
     Example:
-        >>> check_integer("batch_size", 32, minimum=1)
+        >>> kk.checks.check_integer("batch_size", 32, minimum=1)
         32
     """
     rule = f"{name} must be an integer{_range(minimum, maximum)}."
@@ -58,7 +58,7 @@ def check_number(
         ValueError: If `value` is not finite or out of range.
 
     Example:
-        >>> check_number("weight_decay", 0.0005, minimum=0)
+        >>> kk.checks.check_number("weight_decay", 0.0005, minimum=0)
         0.0005
     """
     rule = f"{name} must be a finite number{_range(minimum, maximum)}."
@@ -79,7 +79,7 @@ def check_positive(name: str, value: Any) -> float:
         ValueError: If `value` is not finite or not above 0.
 
     Example:
-        >>> check_positive("sampling_temperature", 1.5)
+        >>> kk.checks.check_positive("sampling_temperature", 1.5)
         1.5
     """
     rule = f"{name} must be a finite number above 0."
@@ -102,7 +102,7 @@ def check_probability(name: str, value: Any, open_interval: bool = False) -> flo
         ValueError: If `value` is out of range.
 
     Example:
-        >>> check_probability("dropout", 0.2)
+        >>> kk.checks.check_probability("dropout", 0.2)
         0.2
     """
     rule = f"{name} must be a number from 0 to 1."
@@ -128,7 +128,7 @@ def check_choice(name: str, value: Any, choices: Sequence[Choice]) -> Choice:
         ValueError: If `value` is not among them.
 
     Example:
-        >>> check_choice("split", "test", ("train", "validation", "test"))
+        >>> kk.checks.check_choice("split", "test", ("train", "validation", "test"))
         'test'
     """
     rule = f"{name} must be one of {', '.join(map(repr, choices))}."

@@ -39,7 +39,7 @@ def configure_gpu(
 
     Example:
     >>> import keras_khyper as kk
-    >>> kk.configure_gpu("runs/xla")  # on JAX, with a GPU
+    >>> kk.configure_gpu("runs/xla")  # doctest: +SKIP
     {'XLA_PYTHON_CLIENT_PREALLOCATE': 'false', 'jax_compilation_cache_dir': 'runs/xla',
      'compiler_options': {'xla_gpu_enable_triton_gemm': False, ...}}
     """

@@ -51,7 +51,7 @@ def load_pickle(file: IO[bytes], encoding: str = "ASCII") -> Any:
 
     Example:
         >>> import io, pickle
-        >>> load_pickle(io.BytesIO(pickle.dumps({"labels": [1, 2]})))
+        >>> kk.pickles.load_pickle(io.BytesIO(pickle.dumps({"labels": [1, 2]})))
         {'labels': [1, 2]}
     """
     return RestrictedUnpickler(file, encoding=encoding).load()

@@ -102,7 +102,7 @@ def costliest(averages: Iterable[Any], count: int) -> list[dict[str, Any]]:
 
 
 class Session:
-    """Answers the requests of one `Worker`.
+    """Answer the requests of one `Worker`.
 
     Args:
         subject: Key of `SUBJECTS`.

@@ -36,7 +36,7 @@ class FewerOperations(NASBench201):
 
 
 class _InFewerOperations(Supernet):
-    """Puts its space in the place of the one that a supernet names."""
+    """Put its space in the place of the one that a supernet names."""
 
     num_candidates = len(ORDER)
 

@@ -47,7 +47,7 @@ def fixed_set(num_candidates, num_decisions, seed=0):
 
 
 class FixedSupernet(NASBench201Supernet):
-    """Runs the same fair set in every step, whatever the sampler draws.
+    """Run the same fair set in every step, whatever the sampler draws.
 
     ``style`` is ``"set"`` or ``"paths"``; see `build`.
     """

@@ -11,7 +11,7 @@ from keras_khyper.architectures.unequal import UnequalDecisions
 
 
 class Architectures:
-    """Says what the architectures of a space mean to routes, encoder and sampler.
+    """Say what the architectures of a space mean to routes, encoder and sampler.
 
     A supernet holds one such object, `Supernet.architectures`, which is made from its
     space (`keras_khyper.architectures.get`). Its methods take architectures as
@@ -36,8 +36,8 @@ class Architectures:
 
     Example:
     >>> architectures = kk.architectures.get(kk.spaces.NASBench201())
-    >>> archs = ops.convert_to_tensor(architectures.space.sample(8, seed=0), "int32")
-    >>> architectures.encode(archs)                              # [8, 6, 5]
+    >>> tuple(architectures.encode(space.sample(8, seed=0)).shape)
+    (8, 6, 5)
     """
 
     def __init__(self, space):

@@ -32,9 +32,13 @@ def register(space_class):
         space_class: The class of the spaces.
 
     Example:
-    >>> @kk.architectures.register(MySpace)
-    ... class MyArchitectures(kk.architectures.Architectures):
-    ...     def encode(self, archs): ...
+    >>> class Chain(kk.spaces.SearchSpace):
+    ...     "Decisions on a line."
+    >>> @kk.architectures.register(Chain)
+    ... class ChainArchitectures(kk.architectures.Architectures):
+    ...     "What a chain means to a supernet."
+    >>> type(kk.architectures.get(Chain(3, ["skip", "conv"]))).__name__
+    'ChainArchitectures'
     """
 
     def decorate(architectures_class):

@@ -66,7 +66,8 @@ class FocusFair(Sampler):
 
     Example:
     >>> sampler = kk.training.FocusFair(sampling_temperature=1.5)
-    >>> archs = sampler.sample(supernet.arch_logits, seed=0)     # int [K, D]
+    >>> sampler.sample(supernet.arch_logits, seed=0).shape == (5, 6)    # [K, D]
+    True
     """
 
     is_fair = True
@@ -96,7 +97,9 @@ class FairNAS(Sampler):
     """Strict fairness (Chu et al., 2021): Focus-Fair with beta = 0.
 
     Example:
-    >>> archs = kk.training.FairNAS().sample(supernet.arch_logits, seed=0)
+    >>> drawn = kk.training.FairNAS().sample(supernet.arch_logits, seed=0)  # [K, D]
+    >>> sorted(np.array(keras.ops.convert_to_numpy(drawn))[:, 0].tolist())
+    [0, 1, 2, 3, 4]
     """
 
     is_fair = True
@@ -120,7 +123,8 @@ class SPOS(Sampler):
         ValueError: ``num_subnets`` is below 1.
 
     Example:
-    >>> archs = kk.training.SPOS().sample(supernet.arch_logits, seed=0)
+    >>> tuple(kk.training.SPOS().sample(supernet.arch_logits, seed=0).shape)
+    (1, 6)
     """
 
     def __init__(self, num_subnets=1):

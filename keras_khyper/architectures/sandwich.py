@@ -35,8 +35,11 @@ class Sandwich(Sampler):
         TypeError: ``space`` is no `StagedSpace`.
 
     Example:
-    >>> sampler = kk.training.Sandwich(kk.spaces.UIBSpace(), "focus_fair")
-    >>> archs = sampler.sample(supernet.arch_logits, seed=0)     # int [4, D]
+    >>> space = kk.spaces.UIBSpace()
+    >>> sampler = kk.training.Sandwich(space, "focus_fair")
+    >>> arch_logits = np.zeros((space.num_blocks, 4), "float32")
+    >>> sampler.sample(arch_logits, seed=0).shape == (4, space.num_decisions)
+    True
     """
 
     def __init__(self, space, structures="focus_fair", extremes=True):

@@ -37,7 +37,8 @@ class StagedArchitectures(Architectures):
     Example:
     >>> space = kk.spaces.StagedSpace([[1, 2]], [[8, 16]], ["dense", "depthwise"])
     >>> architectures = kk.architectures.get(space)
-    >>> architectures.encode([[1, 0, 0, 1]])                     # [1, 4, 4]
+    >>> tuple(architectures.encode([[1, 0, 0, 1]]).shape)
+    (1, 4, 4)
     """
 
     input_width = 0

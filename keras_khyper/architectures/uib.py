@@ -38,8 +38,9 @@ class UIBArchitectures(StagedArchitectures):
 
     Example:
     >>> architectures = kk.architectures.get(kk.spaces.UIBSpace())
-    >>> archs = architectures.space.sample(8, seed=0)
-    >>> architectures.encode(archs)         # [8, *architectures.encoding_shape]
+    >>> alpha = architectures.encode(architectures.space.sample(8, seed=0))
+    >>> alpha.shape == (8, *architectures.encoding_shape)
+    True
     """
 
     def __init__(self, space):

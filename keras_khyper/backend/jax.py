@@ -186,7 +186,7 @@ def _assign(stacks, pack, stacked):
 
 
 class SupernetTrainer(CompiledTrainer):
-    """Connects ``update_step`` to the JAX trainer of Keras."""
+    """Connect ``update_step`` to the JAX trainer of Keras."""
 
     def train_step(self, state, data):
         """Run one supernet step on the state that the trainer carries."""

@@ -99,7 +99,7 @@ def sum_gradients(loss_fn, items, variables, state):
 
 
 class SupernetTrainer:
-    """Connects ``update_step`` to the TensorFlow trainer of Keras."""
+    """Connect ``update_step`` to the TensorFlow trainer of Keras."""
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         if self._distribute_strategy is not None:

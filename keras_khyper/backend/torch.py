@@ -72,7 +72,7 @@ def sum_gradients(loss_fn, items, variables, state):
 
 
 class SupernetTrainer:
-    """Connects ``update_step`` to the PyTorch trainer of Keras."""
+    """Connect ``update_step`` to the PyTorch trainer of Keras."""
 
     _traced_steps = None
 

@@ -30,9 +30,11 @@ class SearchableCell(RoutedLayer):
     Example:
     >>> edges = ((0, 1), (0, 2), (1, 2))
     >>> cell = kk.cells.SearchableCell(
-    ...     ("none", "skip_connect", "sep_conv_3x3"), edges, 16, self.generator
+    ...     ("none", "skip_connect", "sep_conv_3x3"), edges, 16, kk.generators.Shared()
     ... )
-    >>> y = cell(x, route=route)                                 # in body(x, route)
+    >>> cell.build((None, 8, 8, 16))  # called in a body: cell(x, route=route)
+    >>> len(cell.decisions())
+    3
     """
 
     def __init__(self, operations, edges, channels, generator, **kwargs):

@@ -106,16 +106,12 @@ class AugmentedBatches(TrainingBatches):
         ValueError: if shapes do not fit or a number is out of range.
 
     Example:
-    ```python
-    import numpy as np
-    from keras_khyper.data import AugmentedBatches
-
-    images = np.zeros((10, 8, 8, 1), np.uint8)
-    train = AugmentedBatches(
-        images, np.arange(10), batch_size=4, mean=(0.0,), std=(255.0,)
-    )
-    len(train), train[0][0].shape  # 2, (4, 8, 8, 1)
-    ```
+        >>> pixels = np.zeros((10, 8, 8, 1), np.uint8)
+        >>> train = kk.data.AugmentedBatches(
+        ...     pixels, np.arange(10), batch_size=4, mean=(0.0,), std=(255.0,)
+        ... )
+        >>> len(train), train[0][0].shape
+        (2, (4, 8, 8, 1))
     """
 
     def __init__(

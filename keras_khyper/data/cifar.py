@@ -77,12 +77,9 @@ def load_cifar10(
             fit.
 
     Example:
-    ```python
-    from keras_khyper import data
-
-    cifar10 = data.load_cifar10(image_size=16)
-    cifar10.train_images.shape  # (45000, 16, 16, 3)
-    ```
+        >>> cifar10 = kk.data.load_cifar10(image_size=16)  # doctest: +SKIP
+        >>> cifar10.train_images.shape  # doctest: +SKIP
+        (45000, 16, 16, 3)
     """
     return _load(
         "cifar10",
@@ -130,11 +127,8 @@ def load_cifar100(
         ValueError: as :func:`load_cifar10`.
 
     Example:
-    ```python
-    from keras_khyper import data
-
-    data.load_cifar100().num_classes  # 100
-    ```
+        >>> kk.data.load_cifar100().num_classes  # doctest: +SKIP
+        100
     """
     return _load(
         "cifar100",

@@ -71,18 +71,14 @@ class ImageData:
         ValueError: if shapes, labels, statistics or class names do not fit together.
 
     Example:
-    ```python
-    import numpy as np
-    from keras_khyper.data import ImageData
-
-    images = np.zeros((4, 8, 8, 1), np.uint8)
-    labels = np.array([0, 1, 0, 1], np.int64)
-    data = ImageData(
-        "blank", images, labels, images[:2], labels[:2], images[2:], labels[2:],
-        num_classes=2, mean=(0.0,), std=(255.0,), class_names=("left", "right"),
-    )
-    data.normalize(data.test_images).dtype  # float32
-    ```
+        >>> pixels = np.zeros((4, 8, 8, 1), np.uint8)
+        >>> sides = np.array([0, 1, 0, 1], np.int64)
+        >>> data = kk.data.ImageData(
+        ...     "blank", pixels, sides, pixels[:2], sides[:2], pixels[2:], sides[2:],
+        ...     num_classes=2, mean=(0.0,), std=(255.0,), class_names=("left", "right"),
+        ... )
+        >>> data.normalize(data.test_images).dtype
+        dtype('float32')
     """
 
     name: str

@@ -82,12 +82,9 @@ def load_image_folder(
             classes, or a size or fraction out of range.
 
     Example:
-    ```python
-    from keras_khyper import data
-
-    flowers = data.load_image_folder("flowers", image_size=64)
-    flowers.class_names  # ("daisy", "rose", "tulip")
-    ```
+        >>> flowers = kk.data.load_image_folder("flowers", image_size=64)
+        >>> flowers.class_names
+        ('daisy', 'rose', 'tulip')
     """
     check_integer("image_size", image_size, 1)
     splits = split_folder(path, test_path, validation_fraction, test_fraction, seed)

@@ -78,14 +78,10 @@ class ImageStream:
             number is out of range.
 
     Example:
-    ```python
-    from keras_khyper import data
-
-    stream = data.stream_image_folder("flowers")
-    train = stream.train_batches(64)
-    model.compile("sgd", stream.loss)
-    model.fit(train, epochs=30, shuffle=False, callbacks=[*train.callbacks()])
-    ```
+        >>> stream = kk.data.stream_image_folder("flowers")
+        >>> stream.class_names, stream.image_shape
+        (('daisy', 'rose', 'tulip'), (224, 224, 3))
+        >>> train = stream.train_batches(64)  # doctest: +SKIP
     """
 
     name: str

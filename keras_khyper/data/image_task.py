@@ -27,21 +27,17 @@ class ImageTask(Protocol):
     :class:`~keras_khyper.data.ImageStream` reads them while training.
 
     Example:
-    ```python
-    import keras_khyper as kk
-
-    task = kk.data.load("mnist_5k", image_size=16)
-    train = task.train_batches(128, seed=0)
-    supernet.compile(optimizer, loss=task.loss)
-    supernet.fit(
-        train,
-        epochs=10,
-        shuffle=False,
-        validation_data=task.evaluation_batches("validation", 500),
-        callbacks=[*train.callbacks()],
-    )
-    recalibrator = kk.training.Recalibrator(supernet, task.calibration_images(1024))
-    ```
+        >>> task = kk.data.load("image_folder", path="flowers", image_size=16)
+        >>> train = task.train_batches(8, seed=0)
+        >>> history = supernet.fit(
+        ...     train,
+        ...     shuffle=False,
+        ...     validation_data=task.evaluation_batches("validation", 8),
+        ...     callbacks=[*train.callbacks()],
+        ...     verbose=0,
+        ... )
+        >>> calibration_images = task.calibration_images(16)
+        >>> recalibrator = kk.training.Recalibrator(supernet, calibration_images)
     """
 
     @property

@@ -167,12 +167,9 @@ def stream_imagenet(
             no such splits, or if `validation_size` is out of range.
 
     Example:
-    ```python
-    from keras_khyper import data
-
-    imagenet = data.stream_imagenet("/data/tensorflow_datasets")
-    imagenet.num_classes  # 1000
-    ```
+        >>> imagenet = kk.data.stream_imagenet("tensorflow_datasets")  # doctest: +SKIP
+        >>> imagenet.num_classes  # doctest: +SKIP
+        1000
     """
     builder = _prepared_builder(name, data_dir, download)
     splits = builder.info.splits
@@ -232,11 +229,9 @@ def stream_image_folder(
             differ. A file that cannot be read is an error when its turn comes.
 
     Example:
-    ```python
-    from keras_khyper import data
-
-    stream = data.stream_image_folder("imagenet/train", "imagenet/val")
-    ```
+        >>> stream = kk.data.stream_image_folder("flowers")
+        >>> stream.class_names
+        ('daisy', 'rose', 'tulip')
     """
     splits = image_folder.split_folder(
         path, test_path, validation_fraction, test_fraction, seed

@@ -80,11 +80,8 @@ def load_imagenet16_120(
             or `split_file` does not fit.
 
     Example:
-    ```python
-    from keras_khyper import data
-
-    data.load_imagenet16_120("ImageNet16").num_classes  # 120
-    ```
+        >>> kk.data.load_imagenet16_120("ImageNet16").num_classes  # doctest: +SKIP
+        120
     """
     # Images can only be shrunk.
     check_integer("image_size", image_size, 1, _IMAGE_SIZE)

@@ -76,13 +76,13 @@ class ImageNetAugmentation:
         ValueError: if a number is out of range.
 
     Example:
-    ```python
-    from keras_khyper.data import ImageNetAugmentation
-
-    augmentation = ImageNetAugmentation(image_size=224)
-    images, labels = augmentation.augment_batch(images, labels, 1000, seed=(0, 7))
-    labels.shape  # (B, 1000), each row sums to one
-    ```
+        >>> augmentation = kk.data.ImageNetAugmentation(image_size=64)
+        >>> pixels = np.zeros((4, 80, 96, 3), np.uint8)
+        >>> mixed, soft_labels = augmentation.augment_batch(
+        ...     pixels, np.arange(4), 10, seed=(0, 7)
+        ... )
+        >>> soft_labels.shape[1], bool(np.allclose(np.sum(soft_labels, axis=1), 1))
+        (10, True)
     """
 
     image_size: int = 224
@@ -268,12 +268,9 @@ def resize_and_center_crop(
         ValueError: if a number is out of range.
 
     Example:
-    ```python
-    import numpy as np
-    from keras_khyper.data import resize_and_center_crop
-
-    resize_and_center_crop(np.zeros((300, 400, 3)), 224).shape  # (224, 224, 3)
-    ```
+        >>> cropped = kk.data.resize_and_center_crop(np.zeros((300, 400, 3)), 224)
+        >>> tuple(cropped.shape)
+        (224, 224, 3)
     """
     check_integer("image_size", image_size, 1)
     check_positive("crop_fraction", check_probability("crop_fraction", crop_fraction))

@@ -41,12 +41,9 @@ def load_mnist_5k(
         ValueError: if a size or the number of channels is out of range.
 
     Example:
-    ```python
-    from keras_khyper import data
-
-    digits = data.load_mnist_5k(image_size=16)
-    digits.train_images.shape  # (3500, 16, 16, 1)
-    ```
+        >>> digits = kk.data.load_mnist_5k(image_size=16)
+        >>> digits.train_images.shape
+        (3500, 16, 16, 1)
     """
     check_integer("image_size", image_size, 1, _PADDED_SIZE)
     check_choice("channels", channels, (1, 3))

@@ -33,11 +33,8 @@ def load(name: str, **options: Any) -> ImageData:
         ValueError: if there is no data set of that name.
 
     Example:
-    ```python
-    from keras_khyper import data
-
-    data.load("mnist_5k", image_size=16).name  # "mnist_5k"
-    ```
+        >>> kk.data.load("mnist_5k", image_size=16).name
+        'mnist_5k'
     """
     if name not in DATASETS:
         raise ValueError(

@@ -12,13 +12,8 @@ class TrainingBatches(keras.utils.PyDataset):
 
     Batch `i` of epoch `e` depends on `(seed, e, i)` and on nothing else: a run that
     was killed and resumed in epoch `e` sees the batches that it would have seen. For
-    that the batches must know the epoch, and `fit` must read them in order:
-
-    ```python
-    train = task.train_batches(128, seed=0)
-    model.fit(train, epochs=10, shuffle=False, callbacks=[*train.callbacks()])
-    ```
-
+    that the batches must know the epoch, and `fit` must read them in order, with
+    `shuffle=False` and `callbacks=[*train.callbacks()]`; `ImageTask` has an example.
     A `fit` without these callbacks is refused, and so is one without
     `shuffle=False`: there Keras shuffles the *order of the batches* with Python's
     global generator. The order of the images is new in every epoch all the same.
@@ -88,7 +83,7 @@ class TrainingBatches(keras.utils.PyDataset):
 
 
 class _SetEpoch(keras.callbacks.Callback):
-    """Keeps training batches in step with the epoch that `fit` is in."""
+    """Keep training batches in step with the epoch that `fit` is in."""
 
     def __init__(self, batches: TrainingBatches):
         super().__init__()

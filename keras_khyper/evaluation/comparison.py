@@ -43,7 +43,6 @@ def paired_comparison(
             out of range.
 
     Example:
-        >>> import keras_khyper as kk
         >>> found = kk.evaluation.paired_comparison([62.0, 61.5, 63.0], [61.0, 61, 61])
         >>> round(found["difference"], 4), round(found["t_test_p"], 4)
         (1.1667, 0.1181)

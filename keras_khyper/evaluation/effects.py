@@ -7,7 +7,7 @@ from keras_khyper.evaluation.statistics import check_paired
 
 
 def operation_effects(archs: ArrayLike, values: ArrayLike) -> np.ndarray:
-    """Fits values by a sum of one effect for each decision.
+    """Fit values by a sum of one effect for each decision.
 
     ``values[i] ~ constant + sum_d effects[d, archs[i, d]]``, least squares. Two
     supernets, or a supernet and a benchmark, that rank architectures differently show
@@ -27,7 +27,6 @@ def operation_effects(archs: ArrayLike, values: ArrayLike) -> np.ndarray:
             too few, or an operation never occurs on an edge).
 
     Example:
-        >>> import keras_khyper as kk
         >>> space = kk.spaces.NASBench201()
         >>> archs = space.sample(200, seed=0)
         >>> effects = kk.evaluation.operation_effects(archs, archs[:, 2] == 3)

@@ -25,7 +25,7 @@ from keras_khyper.training.supernet import Supernet
 
 
 class SubnetEvaluator:
-    """Recalibrates and evaluates subnets, S at a time.
+    """Recalibrate and evaluate subnets, S at a time.
 
     Architectures are packed into fair sets, so that one trace for recalibration
     and one for prediction serve all of them. Results are kept, in memory and in
@@ -50,11 +50,12 @@ class SubnetEvaluator:
             other weights or data.
 
     Example:
-    >>> recalibrator = kk.training.Recalibrator(supernet, data.calibration_images(2048))
+    >>> recalibrator = kk.training.Recalibrator(supernet, images)
     >>> evaluator = kk.evaluation.SubnetEvaluator(
-    ...     supernet, recalibrator, data.examples("validation")
+    ...     supernet, recalibrator, (images, labels), verbose=0
     ... )
-    >>> accuracy = evaluator.evaluate(space.sample(100, seed=0))   # float [100]
+    >>> evaluator.evaluate(archs).shape
+    (5,)
     """
 
     def __init__(

@@ -28,7 +28,6 @@ def kendall_tau(a: ArrayLike, b: ArrayLike) -> float:
         ValueError: if shapes differ, n < 2 or a value is not finite.
 
     Example:
-        >>> import keras_khyper as kk
         >>> round(kk.evaluation.kendall_tau([0.1, 0.2, 0.3], [90.0, 94.0, 92.0]), 6)
         0.333333
     """
@@ -53,7 +52,6 @@ def spearman(a: ArrayLike, b: ArrayLike) -> float:
         ValueError: if shapes differ, n < 2 or a value is not finite.
 
     Example:
-        >>> import keras_khyper as kk
         >>> round(kk.evaluation.spearman([0.1, 0.2, 0.3], [90.0, 94.0, 92.0]), 6)
         0.5
     """
@@ -64,7 +62,7 @@ def spearman(a: ArrayLike, b: ArrayLike) -> float:
 
 
 def mean_rank(*scores: ArrayLike) -> np.ndarray:
-    """Ranks architectures by several predictors at once (Borda's count).
+    """Rank architectures by several predictors at once (Borda's count).
 
     Predictors of other scales, such as a supernet's accuracies and FLOPs, count the
     same: only their order matters.
@@ -81,7 +79,6 @@ def mean_rank(*scores: ArrayLike) -> np.ndarray:
             finite.
 
     Example:
-        >>> import keras_khyper as kk
         >>> kk.evaluation.mean_rank([0.5, 0.6, 0.7], [30e6, 90e6, 60e6]).tolist()
         [1.0, 2.5, 2.5]
     """
@@ -110,7 +107,6 @@ def top_k_regret(predicted: ArrayLike, true: ArrayLike, k: int = 1) -> float:
         ValueError: if shapes differ, a value is not finite or `k` out of range.
 
     Example:
-        >>> import keras_khyper as kk
         >>> kk.evaluation.top_k_regret([0.3, 0.9, 0.8], [94.0, 90.0, 93.0], k=2)
         1.0
     """
@@ -174,8 +170,6 @@ def bootstrap_interval(
             range.
 
     Example:
-        >>> import numpy as np
-        >>> import keras_khyper as kk
         >>> values = np.random.default_rng(0).normal(size=200)
         >>> low, high = kk.evaluation.bootstrap_interval(np.mean, values)
         >>> bool(low < values.mean() < high)
@@ -244,7 +238,6 @@ def summarize(
             without `true`, or an argument is out of range.
 
     Example:
-        >>> import keras_khyper as kk
         >>> accuracy, true = [0.5, 0.6, 0.7, 0.65], [85.0, 90.0, 93.0, 94.0]
         >>> summary = kk.evaluation.summarize(accuracy, true, top_k=1)
         >>> summary["maximum"], round(summary["kendall_tau"], 6)

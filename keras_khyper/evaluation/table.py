@@ -51,7 +51,6 @@ class NASBench201Table:
         ValueError: if shapes disagree, an architecture is invalid or repeated.
 
     Example:
-        >>> import keras_khyper as kk
         >>> table = kk.evaluation.NASBench201Table(
         ...     archs=[[3, 3, 3, 1, 2, 3]],
         ...     indices=[13714],
@@ -150,7 +149,6 @@ class NASBench201Table:
 
         Example:
             >>> import pathlib, tempfile
-            >>> import keras_khyper as kk
             >>> folder = pathlib.Path(tempfile.mkdtemp())
             >>> _ = (folder / "accuracies.csv").write_text(
             ...     "arch_index,arch_str,cifar10_test,cifar100_test,params_M,flops_M\n"

@@ -33,7 +33,7 @@ def write_text(path: pathlib.Path, text: str) -> None:
     Example:
         >>> import pathlib, tempfile
         >>> file = pathlib.Path(tempfile.mkdtemp()) / "notes" / "a.txt"
-        >>> write_text(file, "done")
+        >>> kk.experiments.write_text(file, "done")
         >>> file.read_text()
         'done'
     """
@@ -78,7 +78,7 @@ def provenance(settings: Any, seconds: float) -> dict[str, Any]:
         >>> @dataclasses.dataclass(frozen=True)
         ... class Settings:
         ...     seed: int = 3
-        >>> provenance(Settings(), seconds=1.25)["settings"]
+        >>> kk.experiments.provenance(Settings(), seconds=1.25)["settings"]
         {'seed': 3}
     """
     machine = {

@@ -87,10 +87,12 @@ class Stopwatch:
         interval: Seconds between two writes.
 
     Example:
-    >>> watch = Stopwatch(folder / "seconds.json")
+    >>> import pathlib, time
+    >>> watch = kk.experiments.Stopwatch(pathlib.Path("seconds.json"))
     >>> with watch.phase("training"):
-    ...     train()
-    >>> watch.times["training"]["seconds"]   # of this process and those before
+    ...     time.sleep(0.01)
+    >>> watch.times["training"]["seconds"] >= 0      # of this process and those before
+    True
     """
 
     def __init__(self, path: pathlib.Path, interval: float = 10.0) -> None:

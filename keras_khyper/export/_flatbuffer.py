@@ -16,7 +16,7 @@ _PREPEND = {
 
 
 class AligningBuilder(flatbuffers.Builder):
-    """Aligns vectors of bytes to 16.
+    """Align vectors of bytes to 16.
 
     TFLite's schema asks for it (`Buffer.data`, `force_align: 16`), since weights are
     read where they lie; Python's generated code does not do it.

@@ -1,4 +1,4 @@
-"""Converts a saved model under TensorFlow; started by `_bridge`.
+"""Convert a saved model under TensorFlow; started by `_bridge`.
 
 The only argument is a folder with `request.json`, `model.keras`, `images.npy`
 and `representative.npy`; `outputs.npy` and `result.json` are written into it,
@@ -16,7 +16,7 @@ from keras_khyper.export._conversion import Settings, convert_and_run
 
 
 def main(folder: pathlib.Path) -> None:
-    """Answers the request in `folder`."""
+    """Answer the request in `folder`."""
     request = json.loads((folder / "request.json").read_text())
     path = pathlib.Path(request.pop("path"))
     run = convert_and_run(

@@ -10,7 +10,7 @@ from keras_khyper.export import _checks
 
 
 class TFLiteRunner:
-    """Runs a TFLite file with one input and one output, one image after the other.
+    """Run a TFLite file with one input and one output, one image after the other.
 
     Args:
         path: the file; its batch size is 1, as `to_tflite` writes it.
@@ -27,8 +27,8 @@ class TFLiteRunner:
 
     Example:
         >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten()])
-        >>> report = to_tflite(model, "runs/flatten.tflite")
-        >>> TFLiteRunner("runs/flatten.tflite")(np.ones((5, 8, 8, 3))).shape
+        >>> report = kk.export.to_tflite(model, "runs/flatten.tflite")
+        >>> kk.export.TFLiteRunner("runs/flatten.tflite")(np.ones((5, 8, 8, 3))).shape
         (5, 192)
     """
 
@@ -44,7 +44,7 @@ class TFLiteRunner:
         self.input_quantization: tuple[float, int] = self._source["quantization"]
 
     def to_input(self, images: npt.ArrayLike) -> npt.NDArray[Any]:
-        """Brings images into the type that the file reads, quantised if need be."""
+        """Bring images into the type that the file reads, quantised if need be."""
         images = np.asarray(images)
         if images.dtype == self.input_dtype:
             return images

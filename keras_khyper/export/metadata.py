@@ -53,7 +53,7 @@ class TFLiteMetadata:
             mean and std do not fit together.
 
     Example:
-        >>> TFLiteMetadata("flowers", labels=("daisy", "rose")).labels
+        >>> kk.export.TFLiteMetadata("flowers", labels=("daisy", "rose")).labels
         ('daisy', 'rose')
     """
 

@@ -35,7 +35,9 @@ def raw_pixel_model(
 
     Example:
         >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten()])
-        >>> pixels = raw_pixel_model(model, (125.3, 123.0, 113.9), (63.0, 62.1, 66.7))
+        >>> pixels = kk.export.raw_pixel_model(
+        ...     model, (125.3, 123.0, 113.9), (63.0, 62.1, 66.7)
+        ... )
         >>> pixels.output_shape
         (None, 192)
     """

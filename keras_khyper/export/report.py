@@ -29,7 +29,7 @@ class ExportReport:
             are always floats, quantised and dequantised outside an integer file.
 
     Example:
-        >>> report = ExportReport(
+        >>> report = kk.export.ExportReport(
         ...     path="best.tflite", format="tflite", quantization=None,
         ...     size_bytes=1000, num_images=10, max_abs_difference=1e-6,
         ...     mean_abs_difference=1e-7, agreement=1.0, latency_ms=0.5,
@@ -90,6 +90,7 @@ def compare(expected: np.ndarray, actual: np.ndarray) -> dict[str, Any]:
         ValueError: if shapes differ or a value is not finite.
 
     Example:
+        >>> from keras_khyper.export.report import compare
         >>> compare(np.array([[0.0, 1.0]]), np.array([[0.0, 1.5]]))["agreement"]
         1.0
     """

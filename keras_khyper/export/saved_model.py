@@ -45,7 +45,7 @@ def to_saved_model(
 
     Example:
         >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten()])
-        >>> to_saved_model(model, "runs/flatten").max_abs_difference
+        >>> kk.export.to_saved_model(model, "runs/flatten").max_abs_difference
         0.0
     """
     return export(model, path, Settings(format="saved_model"), verification_data)

@@ -68,7 +68,7 @@ def to_tflite(
 
     Example:
         >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten()])
-        >>> to_tflite(model, "runs/flatten.tflite").agreement
+        >>> kk.export.to_tflite(model, "runs/flatten.tflite").agreement
         1.0
     """
     check_choice("quantization", quantization, _QUANTIZATIONS)

@@ -32,7 +32,7 @@ class CenteredKShotHypernet(Generator):
 
     Example:
     >>> generator = kk.generators.CenteredKShotHypernet(rank=16, num_shots=64)
-    >>> supernet = kk.models.NASBench201Supernet(10, generator=generator)
+    >>> supernet = kk.models.NASBench201Supernet(10, 8, 1, generator=generator)
     """
 
     rank: int = 32

@@ -28,10 +28,10 @@ class Generator:
 
     Example:
     >>> @keras.saving.register_keras_serializable(package="mine")
-    ... class Doubled(kk.generators.Generator):
+    ... class Mine(kk.generators.Generator):
     ...     def make_kernel_layer(self, num_kernels=None, depthwise=False):
-    ...         return DoubledKernel(num_kernels, depthwise)  # a KernelLayer
-    >>> supernet = kk.models.NASBench201Supernet(10, generator=Doubled())
+    ...         return kk.layers.SharedKernel(num_kernels, depthwise)  # or mine
+    >>> supernet = kk.models.NASBench201Supernet(10, 8, 1, generator=Mine())
     """
 
     def make_kernel_layer(

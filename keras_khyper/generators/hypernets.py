@@ -36,7 +36,7 @@ class KShotHypernet(Generator):
 
     Example:
     >>> generator = kk.generators.KShotHypernet(rank=16, num_shots=16)
-    >>> supernet = kk.models.NASBench201Supernet(10, generator=generator)
+    >>> supernet = kk.models.NASBench201Supernet(10, 8, 1, generator=generator)
     """
 
     kernel_layer_type: ClassVar[type[KShotHypernetKernel]] = KShotHypernetKernel
@@ -78,7 +78,7 @@ class ResidualKShotHypernet(KShotHypernet):
 
     Example:
     >>> generator = kk.generators.ResidualKShotHypernet(rank=16, num_shots=16)
-    >>> supernet = kk.models.NASBench201Supernet(10, generator=generator)
+    >>> supernet = kk.models.NASBench201Supernet(10, 8, 1, generator=generator)
     """
 
     kernel_layer_type = ResidualKShotHypernetKernel
@@ -101,7 +101,7 @@ class Hypernet(Generator):
 
     Example:
     >>> generator = kk.generators.Hypernet(rank=16)
-    >>> supernet = kk.models.NASBench201Supernet(10, generator=generator)
+    >>> supernet = kk.models.NASBench201Supernet(10, 8, 1, generator=generator)
     """
 
     rank: int = 32

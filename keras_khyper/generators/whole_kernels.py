@@ -18,7 +18,8 @@ class Shared(Generator):
     """One kernel for all architectures: plain weight sharing.
 
     Example:
-    >>> supernet = kk.models.NASBench201Supernet(10, generator=kk.generators.Shared())
+    >>> generator = kk.generators.Shared()
+    >>> supernet = kk.models.NASBench201Supernet(10, 8, 1, generator=generator)
     """
 
     def make_kernel_layer(self, num_kernels=None, depthwise=False):
@@ -45,7 +46,7 @@ class KShot(Generator):
 
     Example:
     >>> generator = kk.generators.KShot(num_shots=12)
-    >>> supernet = kk.models.NASBench201Supernet(10, generator=generator)
+    >>> supernet = kk.models.NASBench201Supernet(10, 8, 1, generator=generator)
     """
 
     num_shots: int = 12

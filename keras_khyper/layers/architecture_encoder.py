@@ -197,6 +197,8 @@ class ArchitectureEncoder(CoefficientEncoder):
     >>> encoder = kk.layers.ArchitectureEncoder(rank=32, num_shots=64)
     >>> alpha = kk.architectures.get(space).encode(archs)
     >>> features, coefficients = encoder(alpha)
+    >>> tuple(features.shape), tuple(coefficients.shape)
+    ((5, 32, 32), (5, 64))
     """
 
     def __init__(self, rank, num_shots, num_blocks=2, scaling="orthogonal", **kwargs):
@@ -282,6 +284,8 @@ class SimplexNet(CoefficientEncoder):
     Example:
     >>> alpha = kk.architectures.get(space).encode(archs)
     >>> _, coefficients = kk.layers.SimplexNet(12)(alpha)
+    >>> tuple(coefficients.shape)
+    (5, 12)
     """
 
     def __init__(self, num_shots, hidden_units=64, scaling="orthogonal", **kwargs):

@@ -32,9 +32,10 @@ class SubnetBatchNormalization(keras.layers.Layer):
 
     Example:
     >>> layer = kk.layers.SubnetBatchNormalization()
-    >>> y = layer(x, training=True)              # teacher
-    >>> y, mean, variance = layer.normalize_batch(x)     # a subnet in training
-    >>> y = layer.normalize(x, mean, variance)   # a recalibrated subnet
+    >>> x = keras.ops.convert_to_tensor(images)
+    >>> y = layer(x, training=True)                              # teacher
+    >>> y, mean, variance = layer.normalize_batch(x)             # subnet in training
+    >>> y = layer.normalize(x, mean, variance)                   # recalibrated subnet
     """
 
     def __init__(self, momentum=0.9, epsilon=1e-5, **kwargs):

@@ -8,7 +8,7 @@ import keras
 
 @keras.saving.register_keras_serializable(package="keras_khyper")
 class Bias(keras.layers.Layer):
-    """Adds a bias to the last axis, behind a generated convolution.
+    """Add a bias to the last axis, behind a generated convolution.
 
     A subnet's plain network has it in the convolution.
 

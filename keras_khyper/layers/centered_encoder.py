@@ -49,8 +49,11 @@ class CenteredEncoder(layers.Layer):
     Example:
     >>> encoder = kk.layers.CenteredEncoder(rank=16, num_shots=64)
     >>> encoder.build((None, 6, 5))
-    >>> encoder.adapt(encodings)              # of architectures drawn from the space
-    >>> features, coefficients = encoder(encodings[:5])
+    >>> encode = kk.architectures.get(space).encode
+    >>> encoder.adapt(encode(space.sample(100, seed=0)))
+    >>> features, coefficients = encoder(encode(archs))
+    >>> tuple(features.shape), tuple(coefficients.shape)
+    ((5, 16, 16), (5, 64))
     """
 
     def __init__(self, rank, num_shots, hidden_units=64, **kwargs):

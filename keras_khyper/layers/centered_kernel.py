@@ -38,7 +38,9 @@ class CenteredKShotHypernetKernel(KShotHypernetKernel):
     Example:
     >>> layer = kk.layers.CenteredKShotHypernetKernel(rank=32, num_shots=64)
     >>> layer.build((3, 3, 16, 16))
-    >>> kernels = layer(features, coefficients)      # [S, 3, 3, 16, 16]
+    >>> features, coefficients = np.ones((5, 32, 32)), np.ones((5, 64))   # of encoders
+    >>> tuple(layer(features, coefficients).shape)
+    (5, 3, 3, 16, 16)
     """
 
     def __init__(self, rank, num_shots, residual_step=1.0, **kwargs):

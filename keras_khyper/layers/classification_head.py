@@ -33,7 +33,7 @@ class ClassificationHead(PlainLayers):
         ValueError: A size is not positive or the rate lies outside [0, 1).
 
     Example:
-        >>> logits = ClassificationHead(10)(keras.ops.ones((2, 7, 7, 320)))
+        >>> logits = kk.layers.ClassificationHead(10)(keras.ops.ones((2, 7, 7, 320)))
         >>> tuple(logits.shape)
         (2, 10)
     """

@@ -42,9 +42,11 @@ class GeneratedConv2D(keras.layers.Layer):
 
     Example:
     >>> generator = kk.generators.KShotHypernet(rank=32, num_shots=64)
-    >>> features, coefficients = generator.make_encoder()(arch_encoding)
+    >>> alpha = kk.architectures.get(space).encode(archs)
+    >>> features, coefficients = generator.make_encoder()(alpha)
     >>> conv = kk.layers.GeneratedConv2D(64, 3, generator.make_kernel_layer())
-    >>> y = conv(x, features[0], coefficients[0])
+    >>> tuple(conv(images, features[0], coefficients[0]).shape)
+    (32, 16, 16, 64)
     """
 
     def __init__(
@@ -172,8 +174,9 @@ class GeneratedDepthwiseConv2D(GeneratedConv2D):
 
     Example:
     >>> layer = kk.layers.KShotHypernetKernel(32, 64, depthwise=True)
-    >>> conv = kk.layers.GeneratedDepthwiseConv2D(96, 5, layer)
-    >>> y = conv(x, features[0], coefficients[0])
+    >>> conv = kk.layers.GeneratedDepthwiseConv2D(3, 5, layer)
+    >>> tuple(conv(images, np.ones((32, 32)), np.ones(64)).shape)
+    (32, 16, 16, 3)
     """
 
     def build(self, inputs_shape, features_shape=None, coefficients_shape=None):

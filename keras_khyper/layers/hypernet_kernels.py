@@ -29,7 +29,9 @@ class OrthogonalDictionary(keras.initializers.RandomNormal):
         seed: As in `keras.initializers.RandomNormal`.
 
     Example:
-    >>> dictionary = OrthogonalDictionary(2.0)((64, 16, 32))
+    >>> from keras_khyper.layers.hypernet_kernels import OrthogonalDictionary
+    >>> tuple(OrthogonalDictionary(2.0)((64, 16, 32)).shape)
+    (64, 16, 32)
     """
 
     def __init__(self, gain=1.0, seed=None):
@@ -77,7 +79,9 @@ class KShotHypernetKernel(DictionaryKernel):
     Example:
     >>> layer = kk.layers.KShotHypernetKernel(rank=32, num_shots=64)
     >>> layer.build((3, 3, 16, 16))
-    >>> kernels = layer(features, coefficients)      # [S, 3, 3, 16, 16]
+    >>> features, coefficients = np.ones((5, 32, 32)), np.ones((5, 64))   # of encoders
+    >>> tuple(layer(features, coefficients).shape)
+    (5, 3, 3, 16, 16)
     """
 
     def __init__(self, rank, num_shots, scaling="orthogonal", **kwargs):
@@ -163,7 +167,9 @@ class ResidualKShotHypernetKernel(KShotHypernetKernel):
     Example:
     >>> layer = kk.layers.ResidualKShotHypernetKernel(rank=32, num_shots=64)
     >>> layer.build((3, 3, 16, 16))
-    >>> kernels = layer(features, coefficients)      # [S, 3, 3, 16, 16]
+    >>> features, coefficients = np.ones((5, 32, 32)), np.ones((5, 64))   # of encoders
+    >>> tuple(layer(features, coefficients).shape)
+    (5, 3, 3, 16, 16)
     """
 
     def build(self, kernel_shape):

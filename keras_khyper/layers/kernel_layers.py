@@ -192,7 +192,8 @@ class KShotKernel(DictionaryKernel):
     Example:
     >>> layer = kk.layers.KShotKernel(num_shots=12)
     >>> layer.build((3, 3, 16, 16))
-    >>> kernels = layer(coefficients=coefficients)   # [S, 3, 3, 16, 16]
+    >>> tuple(layer(coefficients=np.full((5, 12), 1 / 12)).shape)
+    (5, 3, 3, 16, 16)
     """
 
     def __init__(self, num_shots, scaling="orthogonal", **kwargs):

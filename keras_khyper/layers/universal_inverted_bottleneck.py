@@ -38,7 +38,7 @@ class UniversalInvertedBottleneck(PlainLayers):
         ValueError: A size breaks the rules above.
 
     Example:
-        >>> block = UniversalInvertedBottleneck(24, 3, 5, strides=2)
+        >>> block = kk.layers.UniversalInvertedBottleneck(24, 3, 5, strides=2)
         >>> block.structure, tuple(block(keras.ops.ones((1, 17, 17, 16))).shape)
         ('ExtraDW', (1, 9, 9, 24))
     """

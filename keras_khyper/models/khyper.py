@@ -69,7 +69,6 @@ def khyper_s(
         ValueError: if an argument breaks the rules.
 
     Example:
-        >>> import keras_khyper as kk
         >>> kk.models.khyper_s(num_classes=10, input_shape=(64, 64, 3)).output_shape
         (None, 10)
     """

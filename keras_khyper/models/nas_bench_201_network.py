@@ -75,7 +75,7 @@ def nas_bench_201_network(
         ValueError: if an argument breaks the rules above.
 
     Example:
-        >>> model = nas_bench_201_network([3, 1, 1, 1, 1, 1])
+        >>> model = kk.models.nas_bench_201_network([3, 1, 1, 1, 1, 1])
         >>> model.count_params()
         318010
     """

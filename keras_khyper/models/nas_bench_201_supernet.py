@@ -47,9 +47,11 @@ class NASBench201Supernet(Supernet):
         ValueError: H or W is not a multiple of 4.
 
     Example:
-    >>> supernet = kk.models.NASBench201Supernet(num_classes=10)
+    >>> supernet = kk.models.NASBench201Supernet(10, channels=4, num_cells=1)
     >>> logits = supernet(images)                                # teacher
-    >>> logits = supernet(images, arch=supernet.space.sample(1)[0])  # a subnet
+    >>> logits = supernet(images, arch=archs[0])                 # a subnet
+    >>> tuple(logits.shape)
+    (32, 10)
     """
 
     def __init__(

@@ -50,12 +50,17 @@ class Preset:
     >>> preset = kk.models.Preset(kk.models.Preset.names()[0])
     >>> supernet = preset.load_supernet()
     >>> search = kk.search.RandomSearch(
-    ...     supernet.space, preset.evaluator(supernet), [kk.search.MaxMacs(15e6)]
+    ...     supernet.space,
+    ...     preset.evaluator(supernet),
+    ...     [kk.search.MaxMacs(15e6)],
+    ...     num_iterations=2,
+    ...     verbose=0,
     ... )
     >>> best = search.run().best.arch
-    >>> images = preset.calibration_images()
+    >>> images = preset.calibration_images()[:64]
     >>> recalibrator = kk.training.Recalibrator(supernet, images)
-    >>> network = supernet.materialize(best, recalibrator)
+    >>> supernet.materialize(best, recalibrator).output_shape
+    (None, 10)
     """
 
     def __init__(self, name):
@@ -226,7 +231,7 @@ class Preset:
 
 
 class StoredAccuracies:
-    """Looks up what was measured before, as a search's evaluator.
+    """Look up what was measured before, as a search's evaluator.
 
     Searches ask `unmeasured` what to leave out, so that none gets an error here.
 
@@ -236,8 +241,9 @@ class StoredAccuracies:
         accuracies: The accuracy of each, 0 to 1 [n].
 
     Example:
-    >>> stored = preset.evaluator(supernet)
-    >>> search = kk.search.RandomSearch(supernet.space, stored)
+    >>> stored = kk.models.StoredAccuracies(supernet, [7, 3], [0.5, 0.6])
+    >>> stored.evaluate(space.from_index([3, 7])).tolist()
+    [0.6, 0.5]
     """
 
     def __init__(self, supernet, indices, accuracies):

@@ -57,7 +57,6 @@ def uib_network(
         ValueError: if an argument breaks the rules above.
 
     Example:
-        >>> import keras_khyper as kk
         >>> space = kk.spaces.UIBSpace()
         >>> model = kk.models.uib_network(space, space.smallest(), num_classes=10)
         >>> model.output_shape

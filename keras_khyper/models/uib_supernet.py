@@ -60,10 +60,10 @@ class UIBSupernet(Supernet):
     ... )
     >>> generator = kk.generators.KShotHypernet(rank=16, num_shots=16)
     >>> supernet = kk.models.UIBSupernet(10, space, generator=generator)
-    >>> supernet.build((None, 32, 32, 3))
-    >>> supernet.compile("sgd")
     >>> logits = supernet(images)                                # teacher
     >>> logits = supernet(images, arch=space.smallest())         # a subnet
+    >>> tuple(logits.shape)
+    (32, 10)
     """
 
     def __init__(

@@ -24,8 +24,10 @@ def register(name: str, **options: Any) -> Callable[[_Kind], _Kind]:
         ValueError: The name stands for another class or other options.
 
     Example:
-    >>> separable = kk.operations.ReLUSeparableConvBN
-    >>> kk.operations.register("sep_conv_7x7", kernel_size=7)(separable)
+    >>> register = kk.operations.register("sep_conv_7x7", kernel_size=7)
+    >>> separable = register(kk.operations.ReLUSeparableConvBN)
+    >>> "sep_conv_7x7" in kk.operations.names()
+    True
     """
 
     def add(kind: _Kind) -> _Kind:

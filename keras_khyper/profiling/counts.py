@@ -65,7 +65,7 @@ def trainable_params(model: keras.Model) -> int:
 
     Example:
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
-        >>> trainable_params(model)
+        >>> kk.profiling.trainable_params(model)
         15
     """
     if not model.built:
@@ -108,7 +108,7 @@ def macs(
         >>> model = keras.Sequential(
         ...     [keras.Input((32, 32, 3)), keras.layers.Conv2D(16, 3, padding="same")]
         ... )
-        >>> macs(model)
+        >>> kk.profiling.macs(model)
         442368
     """
     model = _with_known_shapes(model, input_shape)

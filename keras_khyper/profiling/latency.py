@@ -40,7 +40,7 @@ def latency_ms(
 
     Example:
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
-        >>> latency_ms(model, num_runs=5) > 0
+        >>> kk.profiling.latency_ms(model, num_runs=5) > 0
         True
     """
     check_integer("batch_size", batch_size, 1)

@@ -42,7 +42,7 @@ def nas_bench_201_params(
         ValueError: if `archs` is not valid or a size is not a positive integer.
 
     Example:
-        >>> int(nas_bench_201_params([3, 3, 3, 3, 3, 3]))
+        >>> int(kk.profiling.nas_bench_201_params([3, 3, 3, 3, 3, 3]))
         1531546
     """
     _check(channels=channels, num_cells=num_cells, num_classes=num_classes)
@@ -83,7 +83,7 @@ def nas_bench_201_macs(
         ValueError: if `archs` is not valid or a size breaks the rules.
 
     Example:
-        >>> int(nas_bench_201_macs([3, 3, 3, 3, 3, 3]))
+        >>> int(kk.profiling.nas_bench_201_macs([3, 3, 3, 3, 3, 3]))
         220119680
     """
     _check(channels=channels, num_cells=num_cells, num_classes=num_classes)

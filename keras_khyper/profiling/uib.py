@@ -32,8 +32,8 @@ def uib_params(
         ValueError: if `archs` is not valid or a size is not a positive integer.
 
     Example:
-        >>> space = UIBSpace()
-        >>> int(uib_params(space, space.largest()))
+        >>> space = kk.spaces.UIBSpace()
+        >>> int(kk.profiling.uib_params(space, space.largest()))
         10279040
     """
     _check(num_classes=num_classes, image_channels=image_channels)
@@ -67,8 +67,8 @@ def uib_macs(
         ValueError: if `archs` is not valid or a size is not a positive integer.
 
     Example:
-        >>> space = UIBSpace()
-        >>> int(uib_macs(space, space.largest()))
+        >>> space = kk.spaces.UIBSpace()
+        >>> int(kk.profiling.uib_macs(space, space.largest()))
         991102224
     """
     if isinstance(image_size, int):

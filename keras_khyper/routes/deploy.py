@@ -15,7 +15,7 @@ from keras_khyper.spaces import Convolution
 
 
 class DeployRoute(PathRoute):
-    """Runs a body on a symbolic image, which then remembers plain layers only.
+    """Run a body on a symbolic image, which then remembers plain layers only.
 
     A generated convolution becomes a `Conv2D` or `DepthwiseConv2D` of the subnet's
     own size, a `SubnetBatchNormalization` a `BatchNormalization`, both with the name

@@ -56,7 +56,7 @@ class SearchState:
         seen: Keys of `archs`, as `FeasibleSpace` takes them.
 
     Example:
-        >>> state = SearchState.new(num_decisions=6, num_costs=0, seed=0)
+        >>> state = kk.search.SearchState.new(num_decisions=6, num_costs=0, seed=0)
         >>> len(state.archs), state.history
         (0, [])
     """
@@ -149,7 +149,6 @@ class ArchitectureSearch(abc.ABC):
         ValueError: If a number is out of range.
 
     Example:
-        >>> import keras_khyper as kk
         >>> class FirstComeSearch(kk.search.ArchitectureSearch):
         ...     def propose(self, state):
         ...         archs = self.space.from_index(np.arange(self.space.size))

@@ -21,7 +21,8 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
         ValueError: If the file cannot be written.
 
     Example:
-        >>> write_json("runs/result.json", {"accuracy": 0.9})  # doctest: +SKIP
+        >>> from keras_khyper.search.checkpoint import write_json
+        >>> write_json("runs/result.json", {"accuracy": 0.9})
     """
     path = pathlib.Path(path)
     text = json.dumps(content, allow_nan=False)

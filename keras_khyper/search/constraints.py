@@ -32,7 +32,7 @@ class Cost:
         name: Key of this cost in `Candidate.costs` and in messages.
 
     Example:
-        >>> depth = Cost(lambda archs: (archs > 0).sum(-1), name="depth")
+        >>> depth = kk.search.Cost(lambda archs: (archs > 0).sum(-1), name="depth")
         >>> depth.measure(np.array([[0, 3, 3]]))
         array([2.])
     """
@@ -134,7 +134,9 @@ class Params(_SupernetCost):
     """Trainable parameters of the subnet as deployed, `supernet.subnet_params`.
 
     Example:
-        >>> ParetoSearch(space, evaluator, costs=[Params()])  # doctest: +SKIP
+        >>> found = kk.search.Params().measure(archs, supernet)
+        >>> bool((found == supernet.subnet_params(archs)).all())
+        True
     """
 
     _name = "params"
@@ -145,7 +147,9 @@ class Macs(_SupernetCost):
     """Multiply-accumulates for one image as deployed, `supernet.subnet_macs`.
 
     Example:
-        >>> ParetoSearch(space, evaluator, costs=[Macs()])  # doctest: +SKIP
+        >>> found = kk.search.Macs().measure(archs, supernet)
+        >>> bool((found == supernet.subnet_macs(archs)).all())
+        True
     """
 
     _name = "macs"
@@ -160,7 +164,7 @@ class Constraint:
         limit: Largest value allowed, in the units of the cost.
 
     Example:
-        >>> Constraint(Cost(lambda archs: archs.sum(-1), "sum"), 4)
+        >>> kk.search.Constraint(kk.search.Cost(lambda archs: archs.sum(-1), "sum"), 4)
         Constraint(sum <= 4)
     """
 
@@ -192,7 +196,7 @@ class MaxParams(Constraint):
         limit: Number of parameters.
 
     Example:
-        >>> MaxParams(0.5e6)
+        >>> kk.search.MaxParams(0.5e6)
         MaxParams(params <= 500000)
     """
 
@@ -207,7 +211,7 @@ class MaxMacs(Constraint):
         limit: Number of multiply-accumulates.
 
     Example:
-        >>> MaxMacs(60e6)
+        >>> kk.search.MaxMacs(60e6)
         MaxMacs(macs <= 60000000)
     """
 
@@ -227,7 +231,7 @@ class MaxCost(Constraint):
         name: Key in `Candidate.costs` and in messages.
 
     Example:
-        >>> MaxCost(lambda archs: (archs == 3).sum(-1), 2, name="num_conv_3x3")
+        >>> kk.search.MaxCost(lambda archs: (archs == 3).sum(-1), 2, "num_conv_3x3")
         MaxCost(num_conv_3x3 <= 2)
     """
 

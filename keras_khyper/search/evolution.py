@@ -61,7 +61,6 @@ class EvolutionarySearch(ArchitectureSearch):
         ValueError: If a number is out of range.
 
     Example:
-        >>> import keras_khyper as kk
         >>> search = kk.search.EvolutionarySearch(
         ...     kk.spaces.NASBench201(),
         ...     lambda archs: (archs == 3).mean(axis=-1),

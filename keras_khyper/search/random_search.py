@@ -25,7 +25,6 @@ class RandomSearch(ArchitectureSearch):
         ValueError: If a number is out of range.
 
     Example:
-        >>> import keras_khyper as kk
         >>> search = kk.search.RandomSearch(
         ...     kk.spaces.NASBench201(), lambda archs: (archs == 3).mean(axis=-1),
         ...     population_size=10, num_iterations=4, verbose=0)

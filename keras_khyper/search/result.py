@@ -66,8 +66,12 @@ class SearchResult:
         settings: JSON-safe settings of the search.
 
     Example:
-        >>> result = EvolutionarySearch(space, evaluator).run()  # doctest: +SKIP
-        >>> result.best.arch, result.best.accuracy  # doctest: +SKIP
+        >>> search = kk.search.RandomSearch(
+        ...     space, lambda archs: archs.mean(-1), num_iterations=2, verbose=0
+        ... )
+        >>> result = search.run()
+        >>> result.best.accuracy == max(c.accuracy for c in result.candidates)
+        True
     """
 
     best: Candidate

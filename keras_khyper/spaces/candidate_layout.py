@@ -123,7 +123,6 @@ class CandidateLayout:
             ValueError: if the length or an entry is out of range.
 
         Example:
-            >>> import keras_khyper as kk
             >>> kk.spaces.NASBench201().validate([0, 1, 2, 3, 4, 0])
             array([0, 1, 2, 3, 4, 0])
         """
@@ -152,7 +151,6 @@ class CandidateLayout:
             ValueError: if `archs` is invalid or the space too large for int64.
 
         Example:
-            >>> import keras_khyper as kk
             >>> int(kk.spaces.NASBench201().to_index([0, 0, 0, 0, 1, 2]))
             7
         """
@@ -173,7 +171,6 @@ class CandidateLayout:
             ValueError: if one is out of range or the space too large for int64.
 
         Example:
-            >>> import keras_khyper as kk
             >>> kk.spaces.NASBench201().from_index(7)
             array([0, 0, 0, 0, 1, 2])
         """
@@ -199,7 +196,6 @@ class CandidateLayout:
             ValueError: if `arch` is invalid or not a single architecture.
 
         Example:
-            >>> import keras_khyper as kk
             >>> kk.spaces.SearchSpace(2, ["skip", "conv"]).to_string([1, 0])
             'conv|skip'
         """

@@ -25,7 +25,7 @@ class Convolution(NamedTuple):
             where the stride is 1.
 
     Example:
-        >>> conv = Convolution("start", 16, 16, 5, strides=2, depthwise=True)
+        >>> conv = kk.spaces.Convolution("start", 16, 16, 5, strides=2, depthwise=True)
         >>> conv.kernel_values, conv.params, conv.output_size((7, 8))
         (400, 432, (4, 4))
     """

@@ -33,7 +33,7 @@ def check_draw(num: int, size: int, unique: bool) -> None:
 
 
 def draw_distinct(draw: Callable[[], np.ndarray], num: int) -> np.ndarray:
-    """Draws different architectures from a space in which repeats are rare.
+    """Draw different architectures from a space in which repeats are rare.
 
     Args:
         draw: returns some more architectures each time, int64 `[n, D]`.

@@ -15,7 +15,6 @@ class NASBench201(SearchSpace):
     operations. The order of edges and operations is the benchmark's.
 
     Example:
-        >>> import keras_khyper as kk
         >>> space = kk.spaces.NASBench201()
         >>> len(space), space.operations[3], space.edges[2]
         (15625, 'nor_conv_3x3', (1, 2))
@@ -57,7 +56,6 @@ class NASBench201(SearchSpace):
             ValueError: if `arch` is invalid or not a single architecture.
 
         Example:
-            >>> import keras_khyper as kk
             >>> kk.spaces.NASBench201().to_string([0] * 6)
             '|none~0|+|none~0|none~1|+|none~0|none~1|none~2|'
         """
@@ -81,7 +79,6 @@ class NASBench201(SearchSpace):
             ValueError: if it has another form or names an unknown operation.
 
         Example:
-            >>> import keras_khyper as kk
             >>> space = kk.spaces.NASBench201()
             >>> space.from_string("|none~0|+|none~0|none~1|+|none~0|none~1|none~2|")
             array([0, 0, 0, 0, 0, 0])
@@ -136,7 +133,6 @@ class NASBench201(SearchSpace):
             ValueError: if `archs` is invalid.
 
         Example:
-            >>> import keras_khyper as kk
             >>> space = kk.spaces.NASBench201()
             >>> archs = [[1, 3, 2, 0, 0, 1], [1, 2, 3, 0, 0, 1]]  # summands swapped
             >>> len(set(space.isomorphism_class(archs).tolist()))
@@ -152,7 +148,6 @@ class NASBench201(SearchSpace):
             `to_index`; so are the members.
 
         Example:
-            >>> import keras_khyper as kk
             >>> len(kk.spaces.NASBench201().isomorphism_classes())
             6466
         """

@@ -32,6 +32,7 @@ def nas_bench_201_blocks(channels: int, num_cells: int) -> Iterator[NASBench201B
         num_cells: cells in each of the three stages.
 
     Example:
+        >>> from keras_khyper.spaces.nas_bench_201_blocks import nas_bench_201_blocks
         >>> [block.name for block in nas_bench_201_blocks(16, 1)]
         ['stage0_cell0', 'reduction0', 'stage1_cell0', 'reduction1', 'stage2_cell0']
     """

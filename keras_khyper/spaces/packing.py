@@ -30,7 +30,6 @@ class FairSets:
             item of a list exactly once.
 
     Example:
-        >>> import keras_khyper as kk
         >>> space = kk.spaces.NASBench201()
         >>> sets = space.pack([[0] * 6, [1] * 6, [0, 1, 2, 3, 4, 2]])
         >>> sets.num_sets, sets.num_archs
@@ -69,7 +68,7 @@ class FairSets:
         return int(np.count_nonzero(self.positions >= 0))
 
     def unpack(self, values: np.ndarray) -> np.ndarray:
-        """Brings values computed per slot back into the order of the list.
+        """Bring values computed per slot back into the order of the list.
 
         Args:
             values: array `[M, K, ...]`, one entry for each slot.
@@ -98,7 +97,7 @@ def pack(
     columns: np.ndarray,
     complete: Callable[[np.ndarray], np.ndarray],
 ) -> FairSets:
-    """Packs architectures into few fair sets.
+    """Pack architectures into few fair sets.
 
     Set by set: the row that fits the fewest others begins, then the row is added
     that leaves the most others possible. Lists longer than 1,024 are packed in

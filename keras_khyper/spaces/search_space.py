@@ -32,7 +32,6 @@ class SearchSpace(CandidateLayout):
         ValueError: if a count is too small or names repeat.
 
     Example:
-        >>> import keras_khyper as kk
         >>> space = kk.spaces.SearchSpace(3, ["skip", "conv"])
         >>> len(space), space.num_decisions, space.num_candidates
         (8, 3, 2)
@@ -44,7 +43,7 @@ class SearchSpace(CandidateLayout):
     """
 
     def sample(self, num: int, seed: Seed = None, unique: bool = True) -> np.ndarray:
-        """Draws architectures uniformly.
+        """Draw architectures uniformly.
 
         Args:
             num: how many.
@@ -59,7 +58,6 @@ class SearchSpace(CandidateLayout):
             ValueError: if `num` is negative, or `unique` and larger than the space.
 
         Example:
-            >>> import keras_khyper as kk
             >>> kk.spaces.NASBench201().sample(100, seed=0).shape
             (100, 6)
         """
@@ -88,7 +86,6 @@ class SearchSpace(CandidateLayout):
             ValueError: if `arch` is invalid or not a single architecture.
 
         Example:
-            >>> import keras_khyper as kk
             >>> kk.spaces.SearchSpace(2, ["skip", "conv"]).neighbors([1, 0]).tolist()
             [[0, 0], [1, 1]]
         """
@@ -122,7 +119,6 @@ class SearchSpace(CandidateLayout):
             ValueError: if `arch` or `probability` is invalid.
 
         Example:
-            >>> import keras_khyper as kk
             >>> space = kk.spaces.SearchSpace(2, ["skip", "conv"])
             >>> space.mutate([1, 0], rng=0, probability=1.0)
             array([0, 1])
@@ -156,7 +152,6 @@ class SearchSpace(CandidateLayout):
             ValueError: if a parent is invalid.
 
         Example:
-            >>> import keras_khyper as kk
             >>> space = kk.spaces.SearchSpace(2, ["skip", "conv"])
             >>> child = space.crossover([0, 1], [1, 1], rng=0)
             >>> int(child[1])
@@ -181,7 +176,6 @@ class SearchSpace(CandidateLayout):
             ValueError: if `arch` is invalid.
 
         Example:
-            >>> import keras_khyper as kk
             >>> kk.spaces.SearchSpace(2, ["a", "b", "c"]).coset([2, 0]).tolist()
             [[2, 0], [0, 1], [1, 2]]
         """
@@ -202,7 +196,6 @@ class SearchSpace(CandidateLayout):
                 have different numbers of candidates.
 
         Example:
-            >>> import keras_khyper as kk
             >>> kk.spaces.NASBench201().cosets().shape
             (3125, 5, 6)
         """
@@ -230,7 +223,6 @@ class SearchSpace(CandidateLayout):
             ValueError: if `archs` is invalid or its shape is not `[K, D]`.
 
         Example:
-            >>> import keras_khyper as kk
             >>> space = kk.spaces.SearchSpace(2, ["skip", "conv"])
             >>> space.is_fair([[0, 1], [1, 0]]), space.is_fair([[0, 1], [1, 1]])
             (True, False)
@@ -265,7 +257,6 @@ class SearchSpace(CandidateLayout):
             ValueError: if `archs` is invalid or its shape is not `[n, D]`.
 
         Example:
-            >>> import keras_khyper as kk
             >>> space = kk.spaces.SearchSpace(2, ["skip", "conv"])
             >>> sets = space.pack([[0, 1], [0, 0], [1, 0]])
             >>> sets.num_sets

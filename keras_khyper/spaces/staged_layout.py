@@ -204,7 +204,8 @@ class StagedLayout:
             ValueError: if `archs` is invalid or the space too large for int64.
 
         Example:
-            >>> space = StagedSpace([[1, 2]], [[8, 16, 24]], ["dense", "depthwise"])
+            >>> operations = ["dense", "depthwise"]
+            >>> space = kk.spaces.StagedSpace([[1, 2]], [[8, 16, 24]], operations)
             >>> space.to_index([[0, 0, 1, 0], [0, 1, 0, 0]]).tolist()
             [1, 6]
         """
@@ -270,7 +271,6 @@ class StagedLayout:
             ValueError: if `arch` is invalid or not a single architecture.
 
         Example:
-            >>> import keras_khyper as kk
             >>> space = kk.spaces.UIBSpace([kk.spaces.UIBStage([8, 16], [1, 2])])
             >>> space.to_string([0, 1, 6, 0])
             '16:ConvNext_k3'

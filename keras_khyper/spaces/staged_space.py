@@ -34,7 +34,8 @@ class StagedSpace(StagedLayout):
         operations: names of the V candidates of every block.
 
     Example:
-        >>> space = StagedSpace([[1, 2]], [[8, 16, 24]], ["dense", "depthwise"])
+        >>> operations = ["dense", "depthwise"]
+        >>> space = kk.spaces.StagedSpace([[1, 2]], [[8, 16, 24]], operations)
         >>> space.size  # 3 * (2 + 4)
         18
         >>> space.from_index([0, 17]).tolist()
@@ -42,7 +43,7 @@ class StagedSpace(StagedLayout):
     """
 
     def sample(self, num: int, seed: Seed = None, unique: bool = True) -> np.ndarray:
-        """Draws architectures, each decision uniformly.
+        """Draw architectures, each decision uniformly.
 
         So all depths are equally likely, as in once-for-all training; drawn uniformly
         from the whole space, nearly every stage would have its largest depth.
@@ -95,7 +96,6 @@ class StagedSpace(StagedLayout):
             ValueError: if `archs` is invalid or not a list of architectures.
 
         Example:
-            >>> import keras_khyper as kk
             >>> space = kk.spaces.UIBSpace()
             >>> sets = space.pack([space.smallest("IB_k3"), space.largest()])
             >>> sets.num_sets

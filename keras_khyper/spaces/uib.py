@@ -47,7 +47,6 @@ class UIBSpace(StagedSpace):
         ValueError: if there is no stage or a size breaks the rules.
 
     Example:
-        >>> import keras_khyper as kk
         >>> space = kk.spaces.UIBSpace()
         >>> space.size, space.num_decisions
         (1792222337546807413927680000, 40)
@@ -130,7 +129,6 @@ class UIBSpace(StagedSpace):
             ValueError: if `arch` is invalid or not a single architecture.
 
         Example:
-            >>> import keras_khyper as kk
             >>> space = kk.spaces.UIBSpace()
             >>> space.blocks(space.smallest())[0].operation.structure
             'FFN'

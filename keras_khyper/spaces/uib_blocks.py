@@ -83,7 +83,8 @@ class UIBBlock(NamedTuple):
             in_channels: channels of the block's input.
 
         Example:
-            >>> block = UIBBlock(UIBOperation(None, 3), 6, 24, 2, "stage1_block1")
+            >>> operation = kk.spaces.UIBOperation(None, middle_kernel_size=3)
+            >>> block = kk.spaces.UIBBlock(operation, 6, 24, 2, "stage1_block1")
             >>> [(conv.name, conv.strides) for conv in block.convolutions(16)]
             [('expand', 1), ('middle', 2), ('project', 1)]
         """
@@ -130,7 +131,7 @@ class UIBStage:
             candidates are missing, repeated or not in order.
 
     Example:
-        >>> UIBStage([16, 24], [1, 2]).max_depth
+        >>> kk.spaces.UIBStage([16, 24], [1, 2]).max_depth
         2
     """
 
@@ -194,6 +195,7 @@ def uib_operations(kernel_sizes: Sequence[int]) -> tuple[UIBOperation, ...]:
         ExtraDW with every pair, IB, ConvNext, FFN: 9 for two kernel sizes.
 
     Example:
+        >>> from keras_khyper.spaces.uib_blocks import uib_operations
         >>> [operation.name for operation in uib_operations([3])]
         ['ExtraDW_k3_k3', 'IB_k3', 'ConvNext_k3', 'FFN']
     """

@@ -28,7 +28,8 @@ class CoefficientWarmup(keras.callbacks.Callback):
         ValueError: ``epochs`` is negative.
 
     Example:
-    >>> supernet.fit(train, callbacks=[kk.training.CoefficientWarmup(epochs=5)])
+    >>> warmup = kk.training.CoefficientWarmup(epochs=5)
+    >>> history = supernet.fit(images, labels, callbacks=[warmup], verbose=0)
     """
 
     def __init__(self, epochs=5):
@@ -117,7 +118,8 @@ class AtomicBackup(keras.callbacks.BackupAndRestore):
         **kwargs: Passed to `keras.callbacks.BackupAndRestore`.
 
     Example:
-    >>> supernet.fit(train, epochs=300, callbacks=[AtomicBackup("runs/backup")])
+    >>> backup = kk.training.AtomicBackup("runs/backup")
+    >>> history = supernet.fit(images, labels, callbacks=[backup], verbose=0)
     """
 
     def __init__(self, backup_dir, **kwargs):
@@ -150,7 +152,7 @@ class AtomicBackup(keras.callbacks.BackupAndRestore):
 
 
 class GeneratorDiagnostics(keras.callbacks.Callback):
-    """Adds to the epoch's logs whether the hypernetwork uses its architecture.
+    """Add to the epoch's logs whether the hypernetwork uses its architecture.
 
     - ``coefficient_entropy``: mean entropy of the coefficients in nats; log N
       when all are equal.
@@ -169,7 +171,8 @@ class GeneratorDiagnostics(keras.callbacks.Callback):
         seed: Seed of their draw.
 
     Example:
-    >>> callbacks = [kk.training.GeneratorDiagnostics(), keras.callbacks.CSVLogger(p)]
+    >>> diagnostics = kk.training.GeneratorDiagnostics()
+    >>> history = supernet.fit(images, labels, callbacks=[diagnostics], verbose=0)
     """
 
     def __init__(self, num_archs=8, seed=0):

@@ -12,7 +12,7 @@ from keras_khyper.routes import BatchStatistics, PathRoute
 
 
 class CoefficientGradients(keras.callbacks.Callback):
-    """Adds to the epoch's logs what the subnets' loss wants of the coefficients.
+    """Add to the epoch's logs what the subnets' loss wants of the coefficients.
 
     The gradient of a subnet's loss by its N coefficients has a part that all
     architectures share and one of the architecture. Both are estimated without the
@@ -36,8 +36,8 @@ class CoefficientGradients(keras.callbacks.Callback):
         ValueError: There are fewer than two images or architectures.
 
     Example:
-    >>> images, labels = train[0]
-    >>> callbacks = [kk.training.CoefficientGradients(images, labels, num_archs=16)]
+    >>> few = images[:8], labels[:8]
+    >>> callbacks = [kk.training.CoefficientGradients(*few, num_archs=4)]
     """
 
     def __init__(self, images, labels, num_archs=16, seed=0):

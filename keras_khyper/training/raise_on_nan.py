@@ -24,7 +24,9 @@ class RaiseOnNaN(keras.callbacks.Callback):
             the loss or weight.
 
     Example:
-    >>> supernet.fit(train, callbacks=[kk.training.RaiseOnNaN(), backup])
+    >>> backup = kk.training.AtomicBackup("runs/watched")
+    >>> callbacks = [kk.training.RaiseOnNaN(), backup]
+    >>> history = supernet.fit(images, labels, callbacks=callbacks, verbose=0)
     """
 
     def __init__(self):

@@ -41,7 +41,7 @@ def _key(name, slot):
 
 
 class Recalibrator:
-    """Computes the BatchNorm statistics of fair sets of subnets.
+    """Compute the BatchNorm statistics of fair sets of subnets.
 
     The statistics are those of one forward over all images, in which every
     layer normalises by its own batch statistics. Averaging the variances of
@@ -62,9 +62,11 @@ class Recalibrator:
             shape.
 
     Example:
-    >>> recalibrator = kk.training.Recalibrator(supernet, data.calibration_images(1024))
-    >>> evaluator = kk.evaluation.SubnetEvaluator(supernet, recalibrator, held_out)
-    >>> subnet = supernet.materialize(arch, recalibrator)
+    >>> recalibrator = kk.training.Recalibrator(supernet, images)
+    >>> evaluator = kk.evaluation.SubnetEvaluator(
+    ...     supernet, recalibrator, (images, labels), verbose=0
+    ... )
+    >>> subnet = supernet.materialize(archs[0], recalibrator)
     """
 
     def __init__(self, supernet, images, batch_size=None):

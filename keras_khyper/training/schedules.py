@@ -18,7 +18,7 @@ def cosine_by_epoch(learning_rate: float, epochs: int) -> Callable[..., float]:
         `keras.callbacks.LearningRateScheduler` takes it.
 
     Example:
-        >>> schedule = cosine_by_epoch(0.1, epochs=4)
+        >>> schedule = kk.training.cosine_by_epoch(0.1, epochs=4)
         >>> [round(schedule(epoch), 3) for epoch in range(4)]
         [0.1, 0.085, 0.05, 0.015]
     """

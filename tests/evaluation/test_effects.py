@@ -1,12 +1,9 @@
 """Effects of operations against known sums, marginal means and another solver."""
 
-import doctest
-
 import numpy as np
 import pytest
 
 import keras_khyper as kk
-from keras_khyper.evaluation import effects
 
 SPACE = kk.spaces.NASBench201()
 
@@ -68,7 +65,3 @@ def test_errors():
         kk.evaluation.operation_effects(archs - 1, values)
     with pytest.raises(ValueError, match="finite"):
         kk.evaluation.operation_effects(archs, values * np.nan)
-
-
-def test_example():
-    assert doctest.testmod(effects).failed == 0

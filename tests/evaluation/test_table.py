@@ -1,14 +1,12 @@
 """The benchmark's tables, read back value by value and checked by closed forms."""
 
 import csv
-import doctest
 import math
 import os
 
 import numpy as np
 import pytest
 
-from keras_khyper.evaluation import table as table_module
 from keras_khyper.evaluation.table import NASBench201Table
 from keras_khyper.spaces import NASBench201
 
@@ -233,9 +231,3 @@ def test_columns_of_unequal_length():
         NASBench201Table([NONE], [0], {"cifar10": [10.0]}, [1, 2], [3])
     with pytest.raises(ValueError, match=r"Received: accuracies\['cifar10'\].shape"):
         NASBench201Table([NONE], [0], {"cifar10": [1, 2]}, [1], [3])
-
-
-def test_docstring_examples_run():
-    results = doctest.testmod(table_module)
-    assert results.attempted > 0
-    assert results.failed == 0
