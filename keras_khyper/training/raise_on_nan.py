@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+# `CoefficientWarmup` makes it infinite on purpose.
+_MAY_BE_INFINITE = "coefficient_temperature"
 _HINT = (
     "Lower the learning rate, or look for such values in images and labels. Backups "
     "written before are as they were."
@@ -51,7 +53,8 @@ class RaiseOnNaN(keras.callbacks.Callback):
         """Look at the weights."""
         del logs
         for variable in self.model.variables:
-            if not keras.backend.is_float_dtype(variable.dtype):
+            is_float = keras.backend.is_float_dtype(variable.dtype)
+            if not is_float or variable.name == _MAY_BE_INFINITE:
                 continue
             if not bool(ops.all(ops.isfinite(ops.convert_to_tensor(variable)))):
                 raise FloatingPointError(
