@@ -133,7 +133,7 @@ class TracedSteps:
 
 def _learning_rates(optimizer):
     # Variables or schedules, also of an optimizer that is made of others.
-    parts = getattr(optimizer, "optimizers", [optimizer])
+    parts = getattr(optimizer, "parts", [optimizer])
     return [part._learning_rate for part in parts]
 
 

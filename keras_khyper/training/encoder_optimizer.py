@@ -114,7 +114,7 @@ class EncoderOptimizer(keras.optimizers.Optimizer):
         if not self.built:
             self.build(trainable_variables)
         pairs = list(zip(grads, trainable_variables, strict=True))
-        for optimizer, part in zip(self.optimizers, self._split(pairs), strict=True):
+        for optimizer, part in zip(self.parts, self._split(pairs), strict=True):
             if part:
                 gradients, variables = zip(*part, strict=True)
                 optimizer.apply(list(gradients), list(variables))
@@ -127,8 +127,9 @@ class EncoderOptimizer(keras.optimizers.Optimizer):
         return main, encoder
 
     @property
-    def optimizers(self):
+    def parts(self):
         """The main optimizer and the encoder's."""
+        # Not `optimizers`: by that name Keras' schedulers would drive both.
         return [self.main_optimizer, self.encoder_optimizer]
 
     @property

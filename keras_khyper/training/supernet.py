@@ -305,7 +305,7 @@ class Supernet(backend.SupernetTrainer, keras.Model):
                 keras.optimizers.get(algorithm.get_config()["encoder_optimizer"]),
                 lambda: self.encoder.trainable_variables,
             )
-        for part in getattr(optimizer, "optimizers", [optimizer]):
+        for part in getattr(optimizer, "parts", [optimizer]):
             backend.fuse_updates(part)
         super().compile(optimizer=optimizer, loss=loss, **kwargs)
 
