@@ -214,6 +214,7 @@ def test_one_step_trains_the_same_weights(both, batch, archs):
         assert moved > 10 * TOLERANCE or "offset" in name, name
 
 
+@pytest.mark.one_backend
 @pytest.mark.slow
 def test_the_compiled_step_trains_the_same_weights(batch):
     both = make_both(torch.contiguous_format)

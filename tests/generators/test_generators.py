@@ -223,7 +223,11 @@ def nas_bench_201_supernet(generator):
 
 
 @pytest.mark.parametrize("make", [nas_bench_201_supernet, uib_supernet])
-@pytest.mark.parametrize("generator", [Gained(), Sized("mine")], ids=["gain", "size"])
+@pytest.mark.parametrize(
+    "generator",
+    [pytest.param(Gained(), marks=pytest.mark.one_backend), Sized("mine")],
+    ids=["gain", "size"],
+)
 def test_a_users_own_generator_trains_saves_loads_and_deploys(
     make, generator, tmp_path
 ):

@@ -23,6 +23,7 @@ class Poison(keras.callbacks.Callback):
             gamma.assign(np.full(gamma.shape, np.nan, "float32"))
 
 
+@pytest.mark.one_backend
 def test_a_loss_names_its_step_and_the_backup_before_it_stays(tmp_path):
     supernet = tiny_supernet()
     supernet.compile("sgd")
