@@ -198,6 +198,7 @@ def test_mixed_precision_model_keeps_pixels_exact(tmp_path):
     np.testing.assert_allclose(outputs, expected, atol=1e-6, rtol=0)
 
 
+@pytest.mark.one_backend
 def test_float32_file_with_metadata(network, pixels, expected, tmp_path):
     path = tmp_path / "model.tflite"
     metadata = TFLiteMetadata(
