@@ -19,7 +19,7 @@ export PYTHONUNBUFFERED=1 TF_CPP_MIN_LOG_LEVEL=3
 
 SMOKE=${SMOKE:-}
 PYTHON=${PYTHON:-python3}
-WORK=${WORK:-/tmp/khyper}                  # scratch, outside the repository
+WORK=${WORK:-$PWD/build/gpu}               # scratch, which git ignores
 OUT=${OUT:-$WORK/out}                      # what comes back
 WHEELS=${WHEELS:-.whl}                     # folder of wheels; none is fine
 PARTS=${PARTS:-.gpu/1 .gpu/2}              # of benchmarks.carry_images
